@@ -1,0 +1,11 @@
+//! The data contract of Lakebed: what is read from Kafka, what is written down, and how far.
+//!
+//! Three things live here: the wire ([`change_event`]), the rows ([`bronze`], [`silver`]) and the
+//! progress ([`position`]). Nothing here does I/O or reads a clock.
+
+pub mod bronze;
+pub mod change_event;
+pub mod column;
+pub mod position;
+pub mod silver;
+pub mod value;

@@ -1,0 +1,16 @@
+//! The tables of Lakebed.
+//!
+//! One code path writes and reads Parquet, keeps the key index and knows which rows are dead
+//! ([`table`]); behind it a [`log::TableLog`] makes files, deletes and progress visible in one
+//! atomic commit, in Iceberg ([`iceberg`]), in Delta ([`delta`]) or in memory. Nothing but paths,
+//! sizes, counts, statistics and delete positions crosses that seam, so that the two formats may be
+//! on different Arrow versions.
+
+pub mod delta;
+pub mod error;
+pub mod iceberg;
+pub mod log;
+pub mod storage;
+pub mod table;
+
+pub use error::{Error, ErrorKind, Result};

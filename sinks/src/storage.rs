@@ -1,0 +1,440 @@
+//! One client for data and metadata, on local disk or S3, that counts what it does.
+//!
+//! Paths are relative to the table's location. On local disk every write is made durable (file and
+//! directory are synced, which the library does not do). A conditional put goes out once, without
+//! the library's retries, so that a lost reply is seen as unknown and never as a conflict.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use url::Url;
+
+use crate::{Error, Result};
+
+/// Requests and bytes, counted since the process started or [`Counters::take`] was called.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Whole-object and range reads.
+    pub gets: AtomicU64,
+    /// Bytes read.
+    pub bytes_read: AtomicU64,
+    /// Writes.
+    pub puts: AtomicU64,
+    /// Bytes written.
+    pub bytes_written: AtomicU64,
+    /// Metadata look-ups of one object.
+    pub heads: AtomicU64,
+    /// Listings.
+    pub lists: AtomicU64,
+    /// Deletions.
+    pub deletes: AtomicU64,
+}
+
+/// A copy of [`Counters`] at one moment.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Counts {
+    pub gets: u64,
+    pub bytes_read: u64,
+    pub puts: u64,
+    pub bytes_written: u64,
+    pub heads: u64,
+    pub lists: u64,
+    pub deletes: u64,
+}
+
+impl Counters {
+    /// The counts so far; they start again from zero.
+    pub fn take(&self) -> Counts {
+        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
+        Counts {
+            gets: take(&self.gets),
+            bytes_read: take(&self.bytes_read),
+            puts: take(&self.puts),
+            bytes_written: take(&self.bytes_written),
+            heads: take(&self.heads),
+            lists: take(&self.lists),
+            deletes: take(&self.deletes),
+        }
+    }
+}
+
+/// What became of a conditional put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum PutOutcome {
+    /// The object was not there and is now ours.
+    Created,
+    /// Somebody's object is there: perhaps our own, if an answer was lost. Read it to know.
+    Exists,
+    /// No answer that can be trusted (timeout, connection lost, 409).
+    Unknown(String),
+}
+
+/// One object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative to the table's location.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was last written, milliseconds since the epoch.
+    pub modified_ms: i64,
+}
+
+/// The objects of one table (or of a whole lake, for a listing of tables).
+#[derive(Clone)]
+pub struct Storage {
+    store: Arc<dyn ObjectStore>,
+    /// Same store without retries; conditional puts only.
+    once: Arc<dyn ObjectStore>,
+    prefix: Path,
+    /// Without a slash at the end: `file:///a/b` or `s3://bucket/a/b`.
+    location: String,
+    local: bool,
+    counters: Arc<Counters>,
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Storage({})", self.location)
+    }
+}
+
+/// How to reach S3 or what speaks like it.
+#[derive(Clone, Default)]
+pub struct S3Options {
+    /// AWS region.
+    pub region: Option<String>,
+    /// Endpoint other than AWS's.
+    pub endpoint: Option<String>,
+    /// Bucket in the path, not in the host name.
+    pub path_style: bool,
+    /// Static credentials; without them the environment's.
+    pub access_key_id: Option<String>,
+    /// See `access_key_id`.
+    pub secret_access_key: Option<String>,
+}
+
+impl fmt::Debug for S3Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Options")
+            .field("region", &self.region)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Storage {
+    /// Opens a location: an absolute path, `file://` or `s3://bucket/prefix`.
+    ///
+    /// # Errors
+    /// When the location cannot be understood or the client cannot be built.
+    pub fn open(location: &str, s3: &S3Options) -> Result<Self> {
+        let location = location.trim_end_matches('/');
+        if let Some(rest) = location.strip_prefix("s3://") {
+            return Self::open_s3(rest, s3);
+        }
+        let path = location.strip_prefix("file://").unwrap_or(location);
+        if !path.starts_with('/') {
+            return Err(Error::invalid(format!(
+                "lake location `{location}` is neither an absolute path nor file:// nor s3://"
+            )));
+        }
+        let store: Arc<dyn ObjectStore> = Arc::new(object_store::local::LocalFileSystem::new());
+        let prefix = Path::from_absolute_path(path)
+            .map_err(|e| Error::invalid(format!("path `{path}`")).with_source(e))?;
+        Ok(Self {
+            once: store.clone(),
+            store,
+            location: format!("file://{path}"),
+            prefix,
+            local: true,
+            counters: Arc::default(),
+        })
+    }
+
+    fn open_s3(rest: &str, s3: &S3Options) -> Result<Self> {
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let build = |retries: usize| {
+            let mut builder =
+                object_store::aws::AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(
+                    object_store::RetryConfig { max_retries: retries, ..Default::default() },
+                );
+            if let Some(region) = &s3.region {
+                builder = builder.with_region(region);
+            }
+            if let Some(endpoint) = &s3.endpoint {
+                builder = builder
+                    .with_endpoint(endpoint)
+                    .with_allow_http(endpoint.starts_with("http://"))
+                    .with_virtual_hosted_style_request(!s3.path_style);
+            }
+            if let Some(key) = &s3.access_key_id {
+                builder = builder.with_access_key_id(key);
+            }
+            if let Some(secret) = &s3.secret_access_key {
+                builder = builder.with_secret_access_key(secret);
+            }
+            builder.build().map_err(|e| {
+                Error::invalid(format!("S3 client for bucket `{bucket}`")).with_source(e)
+            })
+        };
+        Ok(Self {
+            store: Arc::new(build(10)?),
+            once: Arc::new(build(0)?),
+            prefix: Path::from(prefix),
+            location: format!("s3://{rest}"),
+            local: false,
+            counters: Arc::default(),
+        })
+    }
+
+    /// A place below this one, sharing client and counters.
+    #[must_use]
+    pub fn child(&self, relative: &str) -> Self {
+        let mut child = self.clone();
+        child.prefix = self.full(relative);
+        child.location = format!("{}/{relative}", self.location);
+        child
+    }
+
+    /// The same place with counters of its own.
+    #[must_use]
+    pub fn counted_apart(&self) -> Self {
+        Self { counters: Arc::default(), ..self.clone() }
+    }
+
+    /// `file:///a/b` or `s3://bucket/a/b`, no slash at the end.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// URI of an object: what manifests and deletes name, the same to the byte everywhere.
+    pub fn uri(&self, path: &str) -> String {
+        format!("{}/{path}", self.location)
+    }
+
+    /// The location as a URL with a slash at the end.
+    ///
+    /// # Errors
+    /// When the location is not a URL.
+    pub fn url(&self) -> Result<Url> {
+        Url::parse(&format!("{}/", self.location))
+            .map_err(|e| Error::invalid(format!("location `{}`", self.location)).with_source(e))
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Whether it is on local disk.
+    pub fn is_local(&self) -> bool {
+        self.local
+    }
+
+    fn full(&self, path: &str) -> Path {
+        path.split('/')
+            .filter(|part| !part.is_empty())
+            .fold(self.prefix.clone(), |p, part| p.join(part))
+    }
+
+    /// Writes a whole object under a name that nobody else uses; durable on return.
+    ///
+    /// # Errors
+    /// When storage refuses.
+    pub async fn put(&self, path: &str, bytes: impl Into<Bytes>) -> Result<()> {
+        let bytes = bytes.into();
+        self.count_put(bytes.len());
+        self.store
+            .put(&self.full(path), bytes.into())
+            .await
+            .map_err(|e| Error::from_store(format!("could not write `{}`", self.uri(path)), e))?;
+        self.sync(path).await
+    }
+
+    /// Writes a whole object if there is none of that name. One attempt.
+    ///
+    /// # Errors
+    /// Only when nothing can have been written (denied, invalid).
+    pub async fn put_if_absent(&self, path: &str, bytes: impl Into<Bytes>) -> Result<PutOutcome> {
+        let bytes = bytes.into();
+        self.count_put(bytes.len());
+        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+        match self.once.put_opts(&self.full(path), bytes.into(), options).await {
+            Ok(_) => match self.sync(path).await {
+                Ok(()) => Ok(PutOutcome::Created),
+                Err(error) => Ok(PutOutcome::Unknown(error.chain())),
+            },
+            Err(object_store::Error::AlreadyExists { source, .. }) => {
+                // The library also calls a 409 so, which says nothing of who is there.
+                let text = source.to_string();
+                Ok(if text.contains("409") {
+                    PutOutcome::Unknown(text)
+                } else {
+                    PutOutcome::Exists
+                })
+            }
+            Err(object_store::Error::Precondition { .. }) => Ok(PutOutcome::Exists),
+            Err(
+                error @ (object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }
+                | object_store::Error::NotFound { .. }
+                | object_store::Error::InvalidPath { .. }),
+            ) => Err(Error::from_store(format!("could not create `{}`", self.uri(path)), error)),
+            Err(error) => Ok(PutOutcome::Unknown(error.to_string())),
+        }
+    }
+
+    /// Reads a whole object; `None` if there is none.
+    ///
+    /// # Errors
+    /// When storage does not answer.
+    pub async fn get(&self, path: &str) -> Result<Option<Bytes>> {
+        self.counters.gets.fetch_add(1, Ordering::Relaxed);
+        let doing = || format!("could not read `{}`", self.uri(path));
+        let bytes = match self.store.get(&self.full(path)).await {
+            Ok(result) => result.bytes().await.map_err(|e| Error::from_store(doing(), e))?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(Error::from_store(doing(), error)),
+        };
+        self.counters.bytes_read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(Some(bytes))
+    }
+
+    /// Reads byte ranges of one object, near ones together.
+    ///
+    /// # Errors
+    /// When the object is not there or storage does not answer.
+    pub async fn get_ranges(
+        &self,
+        path: &str,
+        ranges: &[std::ops::Range<u64>],
+    ) -> Result<Vec<Bytes>> {
+        self.counters.gets.fetch_add(1, Ordering::Relaxed);
+        let parts =
+            self.store.get_ranges(&self.full(path), ranges).await.map_err(|e| {
+                Error::from_store(format!("could not read `{}`", self.uri(path)), e)
+            })?;
+        let bytes: usize = parts.iter().map(Bytes::len).sum();
+        self.counters.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(parts)
+    }
+
+    /// Size and age of one object; `None` if there is none.
+    ///
+    /// # Errors
+    /// When storage does not answer.
+    pub async fn head(&self, path: &str) -> Result<Option<Entry>> {
+        self.counters.heads.fetch_add(1, Ordering::Relaxed);
+        match self.store.head(&self.full(path)).await {
+            Ok(meta) => Ok(Some(self.entry(&meta))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => {
+                Err(Error::from_store(format!("could not look up `{}`", self.uri(path)), error))
+            }
+        }
+    }
+
+    /// Every object below a folder, in no promised order.
+    ///
+    /// # Errors
+    /// When storage does not answer.
+    pub async fn list(&self, folder: &str) -> Result<Vec<Entry>> {
+        self.counters.lists.fetch_add(1, Ordering::Relaxed);
+        let listed: Vec<ObjectMeta> =
+            self.store.list(Some(&self.full(folder))).try_collect().await.map_err(|e| {
+                Error::from_store(format!("could not list `{}`", self.uri(folder)), e)
+            })?;
+        Ok(listed.iter().map(|meta| self.entry(meta)).collect())
+    }
+
+    /// Every object below a folder whose name sorts after `after` (relative to the location).
+    ///
+    /// # Errors
+    /// When storage does not answer.
+    pub async fn list_after(&self, folder: &str, after: &str) -> Result<Vec<Entry>> {
+        self.counters.lists.fetch_add(1, Ordering::Relaxed);
+        let listed: Vec<ObjectMeta> = self
+            .store
+            .list_with_offset(Some(&self.full(folder)), &self.full(after))
+            .try_collect()
+            .await
+            .map_err(|e| Error::from_store(format!("could not list `{}`", self.uri(folder)), e))?;
+        Ok(listed.iter().map(|meta| self.entry(meta)).collect())
+    }
+
+    /// Deletes one object; one that is gone already is no error.
+    ///
+    /// # Errors
+    /// When storage refuses.
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        self.counters.deletes.fetch_add(1, Ordering::Relaxed);
+        match self.store.delete(&self.full(path)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => {
+                Err(Error::from_store(format!("could not delete `{}`", self.uri(path)), error))
+            }
+        }
+    }
+
+    /// Overwrites a small object in place: hints only, never the truth.
+    ///
+    /// # Errors
+    /// When storage refuses.
+    pub async fn put_hint(&self, path: &str, bytes: impl Into<Bytes>) -> Result<()> {
+        self.put(path, bytes).await
+    }
+
+    /// The store itself, rooted at this location: for libraries that bring their own paths.
+    /// What goes through it is not counted.
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(object_store::prefix::PrefixStore::new(self.store.clone(), self.prefix.clone()))
+    }
+
+    fn entry(&self, meta: &ObjectMeta) -> Entry {
+        let full = meta.location.as_ref();
+        let path = full.strip_prefix(self.prefix.as_ref()).unwrap_or(full).trim_start_matches('/');
+        Entry {
+            path: path.to_owned(),
+            size: meta.size,
+            modified_ms: meta.last_modified.timestamp_millis(),
+        }
+    }
+
+    fn count_put(&self, bytes: usize) {
+        self.counters.puts.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes_written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Makes a written object survive a power cut: the file, and the directory that names it.
+    async fn sync(&self, path: &str) -> Result<()> {
+        if !self.local {
+            return Ok(());
+        }
+        let full = std::path::PathBuf::from(format!("/{}", self.full(path)));
+        let name = self.uri(path);
+        let synced = tokio::task::spawn_blocking(move || -> std::io::Result<()> {
+            std::fs::File::open(&full)?.sync_all()?;
+            match full.parent() {
+                Some(folder) => std::fs::File::open(folder)?.sync_all(),
+                None => Ok(()),
+            }
+        })
+        .await;
+        match synced {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                Err(Error::unavailable(format!("could not sync `{name}` to disk"))
+                    .with_source(error))
+            }
+            Err(error) => Err(Error::internal("the sync task died").with_source(error)),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Rows in files, whatever the format: what a batch is, and the tables that take one.
+//!
+//! [`append`] is bronze: every row is new. [`upsert`] is silver: every row is looked up in the key
+//! [`index`], its old position dies and the new row lands in a new file. Both stage durable files
+//! first and then [`settle`] one [`crate::log::TableChange`]: commit, and on conflict or silence
+//! find out what happened before anything else.
+
+pub mod append;
+pub mod file_name;
+pub mod index;
+pub mod reader;
+pub mod settle;
+pub mod upsert;
+pub mod writer;
+
+use lakebed_schemas::column::TableSchema;
+use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
+use lakebed_schemas::value::Value;
+
+/// Rows to add to bronze.
+#[derive(Debug, Clone, Default)]
+pub struct AppendBatch {
+    /// Each row with its topic-partition; values in the order of the table's schema.
+    pub rows: Vec<(TopicPartition, Vec<Value>)>,
+    /// The offsets that the batch covers.
+    pub delta: CheckpointDelta,
+    /// Newest source commit time, microseconds.
+    pub freshness: Option<i64>,
+}
+
+/// What becomes of one key in silver: events of one batch, folded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyChange {
+    /// Where its newest event came from: the file it lands in holds only such rows.
+    pub topic_partition: TopicPartition,
+    /// Key values in key order.
+    pub key: Vec<Value>,
+    /// The row after, in the order of the batch's schema; `None` deletes.
+    ///
+    /// [`Value::Unavailable`] keeps what the table's row of this key has (or of `inherit`, if set);
+    /// where there is no such row the value becomes NULL and its column's name is added to
+    /// `_cdc_incomplete`.
+    pub row: Option<Vec<Value>>,
+    /// Key whose row in the table, as it was before this batch, answers placeholders: the old key
+    /// of a key change.
+    pub inherit: Option<Vec<Value>>,
+}
+
+/// Changes to apply to silver: at most one per key.
+#[derive(Debug, Clone, Default)]
+pub struct UpsertBatch {
+    /// The schema that the rows are in: the table's, or its successor with new columns (id 0).
+    pub schema: TableSchema,
+    /// In no order that matters.
+    pub changes: Vec<KeyChange>,
+    /// The offsets that the batch covers.
+    pub delta: CheckpointDelta,
+    /// Newest source commit time, microseconds.
+    pub freshness: Option<i64>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Written {
+    /// It is in, by this attempt or by an earlier one of ours.
+    Committed {
+        /// The version that holds it.
+        version: i64,
+        /// Counts for metrics.
+        stats: WriteStats,
+    },
+    /// Another writer has moved the offsets that the batch starts from: drop it and go on from the
+    /// table's checkpoint.
+    Overtaken,
+}
+
+/// Counts of one written batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WriteStats {
+    /// Rows written to data files.
+    pub rows: u64,
+    /// Rows that replaced an older one.
+    pub updated: u64,
+    /// Keys deleted.
+    pub deleted: u64,
+    /// Values that no row could answer: see `_cdc_incomplete`.
+    pub incomplete: u64,
+    /// Data files written.
+    pub files: u64,
+    /// Bytes of data files.
+    pub bytes: u64,
+    /// Commits tried, 1 or more.
+    pub attempts: u32,
+}
