@@ -1,0 +1,101 @@
+"""The parts do what the other tests rely on."""
+
+import uuid
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from parts import topics
+from parts.topics import Record
+
+
+def test_a_connector_streams_a_table(connect, kafka, postgres, unique):
+    postgres.create_database(unique)
+    postgres.run_sql(
+        unique,
+        "CREATE TABLE item (id int PRIMARY KEY, v text DEFAULT 'd');"
+        "INSERT INTO item SELECT i, 'seed ' || i FROM generate_series(1, 100) i",
+    )
+    connect.create_postgres_connector(unique, postgres, unique, "public.item")
+    connect.wait_caught_up(unique, postgres, unique)
+    assert len(topics.read_topic(kafka, f"{unique}.public.item")) == 100
+
+    postgres.run_sql(unique, "UPDATE item SET v = NULL WHERE id = 1; DELETE FROM item WHERE id = 2")
+    connect.wait_caught_up(unique, postgres, unique)
+    update, delete, tombstone = topics.read_topic(kafka, f"{unique}.public.item")[100:]
+    assert b'"op":"u"' in update.value and b'"after":{"id":1,"v":null}' in update.value
+    assert b'"op":"d"' in delete.value
+    assert tombstone.key == delete.key == b'{"id":2}' and tombstone.value is None
+
+    connect.delete_connector(unique, postgres, unique)
+    postgres.drop_database(unique)
+
+
+def test_a_connector_that_cannot_run_says_why(connect, postgres, unique):
+    with pytest.raises(Exception, match="does not exist|failed|not found"):
+        connect.create_postgres_connector(unique, postgres, "no_such_database", "public.item")
+
+
+def test_a_recording_arrives_as_it_was(kafka, shared):
+    path = shared / "golden" / "postgres" / "json.jsonl.gz"
+    rename = "replayed-{}".format
+    counts = topics.replay(kafka, path, wanted=lambda topic: ".changes." in topic, rename=rename)
+    assert counts["replayed-pg-json.changes.three"] == 208
+
+    recorded = [r for r in topics.recording(path) if ".changes." in r.topic]
+    assert sum(counts.values()) == len(recorded) > 800
+    for topic, count in counts.items():
+        arrived = topics.read_topic(kafka, topic)
+        assert len(arrived) == count
+        original = sorted(
+            (r for r in recorded if rename(r.topic) == topic), key=lambda r: (r.partition, r.offset)
+        )
+        assert [bare(r) for r in arrived] == [bare(r) for r in original]
+    assert topics.end_offsets(kafka, "replayed-pg-json.changes.three").keys() == {0, 1, 2}
+
+
+def bare(record: Record) -> tuple:
+    return record.partition, record.timestamp, record.key, record.value, record.headers
+
+
+def test_aborted_records_are_read_only_when_asked_for(kafka, unique):
+    topics.create_topic(kafka, unique)
+    producer = Producer({**kafka.client(), "transactional.id": unique})
+    producer.init_transactions(30)
+    for value, end in ((b"kept", producer.commit_transaction), (b"lost", producer.abort_transaction)):
+        producer.begin_transaction()
+        producer.produce(unique, value)
+        producer.flush(30)
+        end(30)
+    assert [r.value for r in topics.read_topic(kafka, unique)] == [b"kept"]
+    everything = topics.read_topic(kafka, unique, read_committed=False)
+    assert [r.value for r in everything] == [b"kept", b"lost"]
+    # Two records and the marker behind each.
+    assert topics.end_offsets(kafka, unique) == {0: 4}
+
+
+def test_committed_offsets_are_seen(kafka, unique):
+    topics.create_topic(kafka, unique, partitions=2)
+    topics.produce(kafka, [Record(unique, 1, 0, None, None, b"x")])
+    consumer = Consumer({**kafka.client(), "group.id": unique})
+    consumer.commit(offsets=[TopicPartition(unique, 1, 1)], asynchronous=False)
+    consumer.close()
+    assert topics.committed_offsets(kafka, unique) == {(unique, 1): 1}
+
+
+def test_the_secured_listener_lets_in_who_knows_the_password(kafka, unique):
+    topics.create_topic(kafka, unique)
+    secured = kafka.client(sasl=True)
+    assert unique in Consumer({**secured, "group.id": unique}).list_topics(timeout=20).topics
+    refused = Consumer({**secured, "sasl.password": "wrong", "group.id": unique})
+    with pytest.raises(KafkaException):
+        refused.list_topics(timeout=3)
+
+
+def test_s3_keeps_objects_over_a_restart_and_honours_conditions(s3):
+    bucket = f"b-{uuid.uuid4().hex[:8]}"
+    s3.create_bucket(bucket)
+    s3.client().put_object(Bucket=bucket, Key="a", Body=b"1", IfNoneMatch="*")
+    s3.restart()
+    assert s3.client().get_object(Bucket=bucket, Key="a")["Body"].read() == b"1"
+    with pytest.raises(s3.client().exceptions.ClientError, match="PreconditionFailed"):
+        s3.client().put_object(Bucket=bucket, Key="a", Body=b"2", IfNoneMatch="*")

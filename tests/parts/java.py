@@ -1,0 +1,30 @@
+"""How the parts that are Java programs are started."""
+
+import os
+from pathlib import Path
+
+# Small, quick to start, and no compiler threads that would take the test's two cores away.
+_SMALL_JVM = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"]
+
+_LOGGING = Path(__file__).parent / "log4j2.properties"
+
+
+def home() -> Path | None:
+    """JDK 17 where Debian puts it: newer ones start Kafka too, but were not tried with Spark."""
+    for path in (os.environ.get("LAKEBED_JAVA_HOME"), "/usr/lib/jvm/java-17-openjdk-amd64"):
+        if path and (Path(path) / "bin" / "java").exists():
+            return Path(path)
+    return None
+
+
+def java(jars: Path, main_class: str, *args: str, heap: str = "384m") -> list[str]:
+    binary = str(home() / "bin" / "java") if home() else "java"
+    return [
+        binary, "-Xms128m", f"-Xmx{heap}", *_SMALL_JVM,
+        f"-Dlog4j2.configurationFile=file:{_LOGGING}",
+        "-cp", f"{jars}/*", main_class, *args,
+    ]  # fmt: skip
+
+
+def properties(settings: dict[str, object]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in settings.items())
