@@ -1,0 +1,69 @@
+"""Iceberg and Delta by Spark: one session for both formats and for all tables of a run."""
+
+import os
+import time
+from pathlib import Path
+
+from parts import cache, java
+from parts.run_dir import part_dir
+from pyspark.sql import SparkSession
+
+from readers import places
+from readers.rows import Row, from_arrow
+
+
+class Spark:
+    def __init__(self) -> None:
+        self.start_seconds = 0.0
+        self._session: SparkSession | None = None
+
+    def __enter__(self) -> "Spark":
+        began = time.monotonic()
+        if java.home() is not None:
+            os.environ["JAVA_HOME"] = str(java.home())
+        # Hadoop asks for the host's name, which need not resolve.
+        os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+        folder = part_dir("spark")
+        jars = ",".join(str(jar) for jar in sorted(cache.jars("spark").glob("*.jar")))
+        settings = {
+            "spark.jars": jars,
+            "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions,"
+            "io.delta.sql.DeltaSparkSessionExtension",
+            "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+            "spark.databricks.delta.snapshotPartitions": "2",
+            "spark.sql.shuffle.partitions": "2",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.memory": "2g",
+            "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder} -Duser.timezone=UTC",
+            "spark.ui.enabled": "false",
+            "spark.sql.session.timeZone": "UTC",
+            "spark.sql.warehouse.dir": str(folder / "warehouse"),
+            "spark.local.dir": str(folder),
+            "spark.log.level": "ERROR",
+        }
+        builder = SparkSession.builder.master("local[2]").appName("lakebed tests")
+        for key, value in settings.items():
+            builder = builder.config(key, value)
+        self._session = builder.getOrCreate()
+        self.start_seconds = time.monotonic() - began
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._session.stop()
+        self._session = None
+
+    def iceberg(self, place: str | Path) -> list[Row]:
+        """By path: the file-system table convention, or one metadata file."""
+        return self._read("iceberg", place)
+
+    def delta(self, place: str | Path) -> list[Row]:
+        return self._read("delta", place)
+
+    def read_all(self, tables: list[tuple[str, str | Path]]) -> list[list[Row]]:
+        """One pass over a list of (``iceberg`` or ``delta``, place)."""
+        return [self._read(kind, place) for kind, place in tables]
+
+    def _read(self, kind: str, place: str | Path) -> list[Row]:
+        frame = self._session.read.format(kind).load(places.local(place))
+        return from_arrow(frame.toArrow())
