@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Shows the main job on a fresh Debian or Ubuntu machine: installs what the build needs, builds,
+# and runs `lakebed demo` (an in-process broker, local tables, nothing else).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/.cache/lakebed/target}"
+
+bash tests/parts/install.sh --build-only
+[ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"
+cargo build --locked --bin lakebed
+exec "$CARGO_TARGET_DIR/debug/lakebed" demo "$@"

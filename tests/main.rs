@@ -1,0 +1,3 @@
+//! Tests of the whole program that need nothing but itself.
+
+mod rules;
