@@ -6,8 +6,11 @@
 //! sizes, counts, statistics and delete positions crosses that seam, so that the two formats may be
 //! on different Arrow versions.
 
+#[cfg(any(test, feature = "test-utils"))]
+pub mod conformance;
 pub mod delta;
 pub mod error;
+pub mod failpoint;
 pub mod iceberg;
 pub mod log;
 pub mod storage;

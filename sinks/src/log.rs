@@ -95,7 +95,8 @@ pub struct TableChange {
     pub added: Vec<Arc<DataFile>>,
     /// Newly dead positions by path of a live file; disjoint from what is dead there already.
     pub deleted: BTreeMap<String, RoaringBitmap>,
-    /// The schema after the change, if it differs; ids of new columns are 0.
+    /// The schema after the change, if it differs. New columns have ids already, those that
+    /// [`TableLog::assign_ids`] gave on the head that the change is for: `added` was written with them.
     pub schema: Option<TableSchema>,
     /// Newest source commit time in the batch, microseconds.
     pub freshness: Option<i64>,
@@ -176,6 +177,13 @@ pub trait TableLog: Send + Sync {
     /// # Errors
     /// When storage does not answer, or holds what this release must not touch.
     async fn refresh(&mut self) -> Result<bool>;
+
+    /// `schema` with ids for its new columns, whose ids are 0: the ids they will have if they are
+    /// committed on the current head. A log that knows of ids once used by columns that are gone
+    /// passes over them.
+    fn assign_ids(&self, schema: &TableSchema) -> TableSchema {
+        crate::table::field_ids::assign(&self.head().schema, schema, 0)
+    }
 
     /// Tries once to make `change` visible on top of the current head.
     ///

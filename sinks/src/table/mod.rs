@@ -6,6 +6,7 @@
 //! find out what happened before anything else.
 
 pub mod append;
+pub mod field_ids;
 pub mod file_name;
 pub mod index;
 pub mod reader;
