@@ -6,6 +6,7 @@
 pub mod bronze;
 pub mod change_event;
 pub mod column;
+pub mod config;
 pub mod position;
 pub mod silver;
 pub mod value;

@@ -1,0 +1,93 @@
+//! What the configuration can say and this release cannot do.
+//!
+//! Refused by name: a setting that is read and ignored would be a promise broken in silence.
+
+use super::{
+    CatalogKind, Config, Deletes, Mechanism, Mode, Problem, RecordFormat, Records, Start, Table,
+};
+
+/// Adds a problem for everything that is asked for and not built.
+pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
+    let mut refuse = |path: String, what: &str, next: &str| {
+        let message = format!("{what}: not yet in this release");
+        problems.push(Problem::new(path, message, next));
+    };
+    match config.kafka.security.mechanism {
+        Some(Mechanism::OauthBearer | Mechanism::AwsMskIam) => refuse(
+            "kafka.security.mechanism".to_owned(),
+            "token authentication",
+            "use SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN",
+        ),
+        _ => {}
+    }
+    match config.lake.catalog.kind {
+        CatalogKind::Filesystem => {}
+        CatalogKind::Glue => refuse(
+            "lake.catalog.type".to_owned(),
+            "the Glue catalog",
+            "use `filesystem`: readers open the tables by path",
+        ),
+        CatalogKind::Rest => refuse(
+            "lake.catalog.type".to_owned(),
+            "the Iceberg REST catalog",
+            "use `filesystem`: readers open the tables by path",
+        ),
+    }
+    if config.maintenance.compaction == Some(true) {
+        refuse("maintenance.compaction".to_owned(), "compaction", "remove it, or set it to false");
+    }
+    if config.maintenance.window.is_some() {
+        refuse("maintenance.window".to_owned(), "hours for upkeep", "remove it");
+    }
+    records(&config.records, "records", &mut refuse);
+    for (index, entry) in config.tables.iter().enumerate() {
+        table(entry, &format!("tables[{index}]"), &mut refuse);
+    }
+}
+
+fn records(records: &Records, path: &str, refuse: &mut impl FnMut(String, &str, &str)) {
+    match records.format {
+        None | Some(RecordFormat::Json) => {}
+        Some(RecordFormat::Avro) => {
+            refuse(format!("{path}.format"), "Avro records", "use `json`");
+        }
+        Some(RecordFormat::Protobuf) => {
+            refuse(format!("{path}.format"), "Protobuf records", "use `json`");
+        }
+    }
+    if records.registry.is_some() {
+        refuse(format!("{path}.registry"), "schema registries", "remove it and use `json`");
+    }
+    if records.flattened == Some(true) {
+        let next = "remove ExtractNewRecordState from the connector";
+        refuse(format!("{path}.flattened"), "flattened records", next);
+    }
+}
+
+fn table(table: &Table, path: &str, refuse: &mut impl FnMut(String, &str, &str)) {
+    if table.deletes == Deletes::Soft {
+        refuse(format!("{path}.deletes"), "soft deletes", "use `hard`");
+    }
+    if table.mode == Mode::CopyOnWrite {
+        refuse(format!("{path}.mode"), "copy-on-write", "use `merge-on-read`");
+    }
+    if !table.partition_by.is_empty() {
+        refuse(format!("{path}.partition_by"), "partitioned silver tables", "use `[]`");
+    }
+    if table.start == Start::Latest {
+        refuse(format!("{path}.start"), "starting at the end", "use `earliest`");
+    }
+    for (name, rule) in &table.columns {
+        if rule.exclude {
+            let next = "leave it out at the source: `column.exclude.list`";
+            refuse(format!("{path}.columns.{name}.exclude"), "leaving columns out", next);
+        }
+        if rule.mask.is_some() {
+            let next = "mask it at the source: `column.mask.with.length.chars`";
+            refuse(format!("{path}.columns.{name}.mask"), "masking", next);
+        }
+    }
+    if let Some(overrides) = &table.records {
+        records(overrides, &format!("{path}.records"), refuse);
+    }
+}

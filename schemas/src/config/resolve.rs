@@ -1,0 +1,264 @@
+//! What a configuration comes to: defaults filled in, overrides applied, everything checked.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{
+    AGE_MIN, BATCH_AGE_MAX, BATCH_BYTES_MAX, BATCH_ROWS_MAX, BadRecords, Batch, CatalogKind,
+    ColumnOverride, Config, Deletes, Http, Kafka, LayerSetting, MEMORY_MAX, Mode, NameRule, OnGap,
+    OutOfRange, Problem, Reader, RecordFormat, Records, S3, Start, Table, TableFormat, Topics,
+    VERSIONS_MIN, naming, not_yet, validate,
+};
+
+/// A checked configuration with every default filled in.
+#[derive(Debug, Clone)]
+pub struct ResolvedConfig {
+    /// Where records come from.
+    pub kafka: Kafka,
+    /// Where tables go.
+    pub lake: ResolvedLake,
+    /// The entries of `tables`, in order; which tables they give, [`ResolvedConfig::route`] says.
+    pub tables: Vec<ResolvedTable>,
+    /// All buffers, queues and the key index together stay below this many bytes.
+    pub memory_max: u64,
+    /// Table versions kept, at least.
+    pub versions_min: usize,
+    /// Age below which nothing is deleted.
+    pub age_min: Duration,
+    /// `host:port` on which health and metrics are served, if at all.
+    pub http_listen: Option<String>,
+}
+
+/// The lake with its defaults.
+#[derive(Debug, Clone)]
+pub struct ResolvedLake {
+    /// An absolute path, `file://` or `s3://bucket/prefix`, no slash at the end.
+    pub location: String,
+    /// Which catalog.
+    pub catalog: CatalogKind,
+    /// How to reach S3.
+    pub s3: S3,
+    /// Whose progress it is, inside the tables.
+    pub sink_id: String,
+    /// Engines that must be able to read the tables.
+    pub readers: Vec<Reader>,
+}
+
+/// One entry of `tables` with its defaults and overrides.
+#[derive(Debug, Clone)]
+pub struct ResolvedTable {
+    /// Where it stands in the file: `tables[2]`.
+    pub path: String,
+    /// Which topics it reads.
+    pub topics: Topics,
+    /// What its tables are called.
+    pub name: NameRule,
+    /// Key columns by the source's names; `None`: the fields of the record key.
+    pub key: Option<Vec<String>>,
+    /// Whether `_cdc_topic` is part of the key: several topics may share a table, and the entry
+    /// names no key that would tell their rows apart.
+    pub topic_in_key: bool,
+    /// What a delete does.
+    pub deletes: Deletes,
+    /// How row-level deletes are written.
+    pub mode: Mode,
+    /// What columns are, by the source's names, where records carry no schema.
+    pub columns: BTreeMap<String, ColumnOverride>,
+    /// Where to begin in a topic of which the table knows nothing.
+    pub start: Start,
+    /// What to do when records are gone before they were read.
+    pub on_gap: OnGap,
+    /// What to do with values that the column's type cannot hold.
+    pub out_of_range: OutOfRange,
+    /// What to do with records that cannot be understood.
+    pub bad_records: BadRecords,
+    /// How records are encoded.
+    pub records: RecordFormat,
+    /// When a batch is flushed.
+    pub batch: ResolvedBatch,
+    /// Table format.
+    pub format: TableFormat,
+    /// Databases of its layers.
+    pub layers: Layers,
+}
+
+/// Databases of the two layers; `None` where a layer is off. At least one is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Layers {
+    pub bronze: Option<String>,
+    pub silver: Option<String>,
+}
+
+/// When a batch is flushed: at whichever bound it meets first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResolvedBatch {
+    /// Since its first record.
+    pub age_max: Duration,
+    /// Rows.
+    pub rows_max: u64,
+    /// Bytes in memory.
+    pub bytes_max: u64,
+}
+
+/// A table's place: `<database>.<name>`, stored at `<location>/<database>/<name>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TablePath {
+    /// Database.
+    pub database: String,
+    /// Table name.
+    pub name: String,
+}
+
+impl TablePath {
+    /// Relative to the lake's location.
+    pub fn relative(&self) -> String {
+        format!("{}/{}", self.database, self.name)
+    }
+}
+
+impl std::fmt::Display for TablePath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.database, self.name)
+    }
+}
+
+impl ResolvedTable {
+    /// Name of the table that this topic goes to; `None` if the entry does not read it.
+    pub fn table_name(&self, topic: &str) -> Option<String> {
+        self.topics.contains(topic).then(|| self.name.table_name(&self.topics, topic))?
+    }
+
+    /// The bronze table of this name, if the layer is on.
+    pub fn bronze(&self, name: &str) -> Option<TablePath> {
+        let database = self.layers.bronze.clone()?;
+        Some(TablePath { database, name: name.to_owned() })
+    }
+
+    /// The silver table of this name, if the layer is on.
+    pub fn silver(&self, name: &str) -> Option<TablePath> {
+        let database = self.layers.silver.clone()?;
+        Some(TablePath { database, name: name.to_owned() })
+    }
+}
+
+impl Config {
+    /// Checks everything and fills in what is not written.
+    ///
+    /// # Errors
+    /// All problems, each with its place and next move.
+    pub fn resolve(self) -> Result<ResolvedConfig, Vec<Problem>> {
+        let mut problems = Vec::new();
+        not_yet::problems(&self, &mut problems);
+        validate::problems(&self, &mut problems);
+        let tables = self.tables.iter().enumerate();
+        let tables: Vec<_> = tables
+            .filter_map(|(index, table)| self.resolve_table(index, table, &mut problems))
+            .collect();
+        let resolved = ResolvedConfig {
+            tables,
+            memory_max: self.memory.max.map_or(MEMORY_MAX, |size| size.0),
+            versions_min: self.maintenance.versions_min.unwrap_or(VERSIONS_MIN),
+            age_min: self.maintenance.age_min.map_or(AGE_MIN, |age| age.0),
+            http_listen: match self.http {
+                Http::Off => None,
+                Http::Listen(address) => Some(address),
+            },
+            kafka: self.kafka,
+            lake: ResolvedLake {
+                location: self.lake.location.trim_end_matches('/').to_owned(),
+                catalog: self.lake.catalog.kind,
+                s3: self.lake.s3,
+                sink_id: self.lake.sink_id,
+                readers: self.lake.readers,
+            },
+        };
+        // Entries that name their topics clash whatever the cluster has.
+        if let Err(clashes) = resolved.route([]) {
+            problems.extend(clashes);
+        }
+        if problems.is_empty() { Ok(resolved) } else { Err(problems) }
+    }
+
+    fn resolve_table(
+        &self,
+        index: usize,
+        table: &Table,
+        problems: &mut Vec<Problem>,
+    ) -> Option<ResolvedTable> {
+        let path = format!("tables[{index}]");
+        validate::table_problems(table, &path, problems);
+        let topics = naming::topics(table, &path, problems)?;
+        let name = naming::name_rule(table, &topics, &path, problems)?;
+        let layers = self.layers(table, &path, problems)?;
+        let one_topic = matches!(&topics, Topics::Names(names) if names.len() == 1);
+        let merges = matches!(name, NameRule::Template(_)) && !one_topic;
+        let columns = table.columns.iter().filter_map(|(name, rule)| {
+            let column_type = rule.column_type.clone()?;
+            let (unit, encoding) = (rule.unit.clone(), rule.encoding.clone());
+            Some((name.clone(), ColumnOverride { column_type, unit, encoding }))
+        });
+        Some(ResolvedTable {
+            topic_in_key: merges && table.key.is_none(),
+            topics,
+            name,
+            key: table.key.clone(),
+            deletes: table.deletes,
+            mode: table.mode,
+            columns: columns.collect(),
+            start: table.start,
+            on_gap: table.on_gap,
+            out_of_range: table.out_of_range,
+            bad_records: table.bad_records.as_ref().unwrap_or(&self.bad_records).clone(),
+            records: record_format(table.records.as_ref(), &self.records),
+            batch: resolve_batch(table.batch.as_ref(), &self.batch),
+            format: table.format.unwrap_or(self.lake.format),
+            layers,
+            path,
+        })
+    }
+
+    fn layers(&self, table: &Table, path: &str, problems: &mut Vec<Problem>) -> Option<Layers> {
+        let overrides = table.layers.clone().unwrap_or_default();
+        let database = |ours: Option<LayerSetting>, outer: &LayerSetting, default: &str| match ours
+            .unwrap_or(LayerSetting::On)
+        {
+            LayerSetting::Off => None,
+            LayerSetting::Database(name) => Some(name),
+            LayerSetting::On => match outer {
+                LayerSetting::Off => None,
+                LayerSetting::On => Some(default.to_owned()),
+                LayerSetting::Database(name) => Some(name.clone()),
+            },
+        };
+        let bronze = database(overrides.bronze, &self.lake.bronze, super::BRONZE_DATABASE);
+        let silver = database(overrides.silver, &self.lake.silver, super::SILVER_DATABASE);
+        match (&bronze, &silver) {
+            (None, None) => {
+                let message = "both layers are off, so there is nothing to write";
+                problems.push(Problem::new(path, message, "turn bronze or silver on"));
+                return None;
+            }
+            (Some(bronze), Some(silver)) if bronze == silver => {
+                let message = format!("bronze and silver are both in database `{bronze}`");
+                problems.push(Problem::new(path, message, "give them databases of their own"));
+                return None;
+            }
+            _ => {}
+        }
+        Some(Layers { bronze, silver })
+    }
+}
+
+fn record_format(ours: Option<&Records>, outer: &Records) -> RecordFormat {
+    ours.and_then(|records| records.format).or(outer.format).unwrap_or_default()
+}
+
+fn resolve_batch(ours: Option<&Batch>, outer: &Batch) -> ResolvedBatch {
+    let ours = ours.cloned().unwrap_or_default();
+    ResolvedBatch {
+        age_max: ours.max_age.or(outer.max_age).map_or(BATCH_AGE_MAX, |age| age.0),
+        rows_max: ours.max_rows.or(outer.max_rows).unwrap_or(BATCH_ROWS_MAX),
+        bytes_max: ours.max_bytes.or(outer.max_bytes).map_or(BATCH_BYTES_MAX, |size| size.0),
+    }
+}
