@@ -1,10 +1,19 @@
 """The parts do what the other tests rely on."""
 
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
 import uuid
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from parts import topics
+
+from parts import Lakebed, topics
+from parts.process import wait_until
 from parts.topics import Record
 
 
@@ -61,7 +70,10 @@ def test_aborted_records_are_read_only_when_asked_for(kafka, unique):
     topics.create_topic(kafka, unique)
     producer = Producer({**kafka.client(), "transactional.id": unique})
     producer.init_transactions(30)
-    for value, end in ((b"kept", producer.commit_transaction), (b"lost", producer.abort_transaction)):
+    for value, end in (
+        (b"kept", producer.commit_transaction),
+        (b"lost", producer.abort_transaction),
+    ):
         producer.begin_transaction()
         producer.produce(unique, value)
         producer.flush(30)
@@ -99,3 +111,48 @@ def test_s3_keeps_objects_over_a_restart_and_honours_conditions(s3):
     assert s3.client().get_object(Bucket=bucket, Key="a")["Body"].read() == b"1"
     with pytest.raises(s3.client().exceptions.ClientError, match="PreconditionFailed"):
         s3.client().put_object(Bucket=bucket, Key="a", Body=b"2", IfNoneMatch="*")
+
+
+def test_the_parts_die_with_the_process_that_started_them():
+    command = [sys.executable, "-u", "-m", "parts", "up", "--only", "s3,postgres"]
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True
+    ) as starter:
+        ports = []
+        for line in starter.stdout:
+            ports += [int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", line)]
+            if line.startswith("up after"):
+                break
+        assert len(ports) == 2 and all(is_open(port) for port in ports)
+        os.kill(starter.pid, signal.SIGKILL)
+    wait_until(lambda: not any(is_open(port) for port in ports), 10, "ports closed")
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_the_program_is_started_killed_and_asked(tmp_path, kafka):
+    binary = tmp_path / "lakebed"
+    binary.write_text(
+        '#!/bin/sh\necho "$@"; cat "$3"; echo "$KAFKA_USER" >&2; [ "$4" ] || sleep 60\n'
+    )
+    binary.chmod(0o755)
+    program = Lakebed(binary)
+
+    running = program.start({"kafka": kafka.lakebed_config(sasl=True)}, "run")
+    running.wait_for_output("${env:KAFKA_USER}")
+    running.wait_for_output("lakebed\n")
+    assert running.exit_code is None
+    running.kill9()
+    assert running.exit_code == -signal.SIGKILL
+
+    running = program.start({}, "run")
+    running.sigterm()
+    assert running.wait(5) == -signal.SIGTERM
+    program.start({}, "run", "--until-caught-up").expect(0)
+    assert program.run(["show", "--count"], {"a": 1}).stdout.endswith("--count\na: 1\n")
+    forgotten = program.start({}, "run")
+    program.close()
+    assert forgotten.exit_code == -signal.SIGKILL

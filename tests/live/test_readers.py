@@ -1,9 +1,8 @@
 """Every foreign reader returns the rows of tables that Spark wrote, deletes applied."""
 
 import json
-
 import shutil
-from datetime import date, datetime, timezone
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from readers.rows import Date, Instant, Timestamp
 
 EPOCH = datetime(1970, 1, 1)
 ROWS = 58
+
 
 @pytest.fixture(scope="module")
 def iceberg_table(shared) -> Path:
@@ -31,6 +31,7 @@ def iceberg_table(shared) -> Path:
             shutil.rmtree(copy)
     return max(place.glob("metadata/*.metadata.json"))
 
+
 @pytest.fixture(scope="module")
 def hadoop_table(iceberg_table, tmp_path_factory) -> Path:
     """The same table under the file-system convention, which is how Lakebed leaves its own."""
@@ -40,9 +41,11 @@ def hadoop_table(iceberg_table, tmp_path_factory) -> Path:
     (folder / "metadata" / "version-hint.text").write_text("5")
     return folder
 
+
 @pytest.fixture(scope="module")
 def delta_table(shared) -> Path:
     return shared / "golden-tables" / "delta_spark_dv"
+
 
 @pytest.fixture(scope="module")
 def expected(shared) -> list[dict]:
@@ -50,6 +53,7 @@ def expected(shared) -> list[dict]:
     rows = [expected_row(json.loads(line)) for line in lines]
     assert len(rows) == ROWS
     return rows
+
 
 def expected_row(row: dict) -> dict:
     def micros(text: str) -> int:
@@ -64,31 +68,38 @@ def expected_row(row: dict) -> dict:
         "ntz": None if row["ntz"] is None else Timestamp(micros(row["ntz"])),
     }
 
+
 def check(rows: list[dict], expected: list[dict]) -> None:
     rows = sorted(rows, key=lambda row: row["id"])
     assert rows == expected
     # Equality would let True pass for 1 and 1.0 for 1.
     assert types(rows) == types(expected)
 
+
 def types(rows: list[dict]) -> list[list[type]]:
     return [[type(value) for value in row.values()] for row in rows]
+
 
 @pytest.mark.parametrize("name", readers.ICEBERG)
 def test_iceberg_by_metadata_file(name, iceberg_table, expected):
     check(readers.ICEBERG[name](iceberg_table), expected)
 
+
 @pytest.mark.parametrize("name", readers.ICEBERG)
 def test_iceberg_by_folder(name, hadoop_table, expected):
     check(readers.ICEBERG[name](hadoop_table), expected)
+
 
 @pytest.mark.parametrize("name", readers.DELTA)
 def test_delta(name, delta_table, expected):
     check(readers.DELTA[name](delta_table), expected)
 
+
 def test_spark_reads_both(spark, iceberg_table, hadoop_table, delta_table, expected):
     tables = [("iceberg", iceberg_table), ("iceberg", hadoop_table), ("delta", delta_table)]
     for rows in spark.read_all(tables):
         check(rows, expected)
+
 
 def test_delta_on_s3(s3, delta_table, expected, unique):
     place = f"{s3.create_bucket(unique)}/delta"
@@ -99,14 +110,16 @@ def test_delta_on_s3(s3, delta_table, expected, unique):
     check(with_duckdb.delta(place, s3), expected)
     check(with_deltalake.delta(place, s3), expected)
 
+
 def test_iceberg_on_s3(s3, iceberg_table, expected, unique):
     place = f"{s3.create_bucket(unique)}/iceberg"
     write_hadoop_table(s3, place, with_pyiceberg.table(iceberg_table).scan().to_arrow())
     check(with_pyiceberg.iceberg(place, s3), expected)
     check(with_duckdb.iceberg(place, s3), expected)
 
+
 def write_hadoop_table(s3, place: str, data) -> None:
-    """pyiceberg writes through a catalog only, so its metadata file gets its other name afterwards."""
+    """pyiceberg writes through a catalog only: its metadata file gets the other name afterwards."""
     catalog = load_catalog(
         "glue",
         **{

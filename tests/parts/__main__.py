@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 
-from parts import Connect, Kafka, Postgres, S3, cache
+from parts import S3, Connect, Kafka, Postgres, cache
 from parts.run_dir import run_dir
 
 _NAMES = ("kafka", "postgres", "s3", "connect")
@@ -49,7 +49,10 @@ def _up(wanted: list[str]) -> None:
         parts["connect"] = Connect(parts["kafka"]).start()
     for line in _addresses(parts):
         print(line)
-    print(f"up after {time.monotonic() - began:.1f} s; logs below {run_dir()}; Ctrl-C stops", flush=True)
+    print(
+        f"up after {time.monotonic() - began:.1f} s; logs below {run_dir()}; Ctrl-C stops",
+        flush=True,
+    )
     while True:
         time.sleep(1)
         for part in parts.values():
@@ -65,9 +68,13 @@ def _addresses(parts: dict) -> list[str]:
             f" password {kafka.password}, CA {kafka.ca_file}"
         )
     if postgres := parts.get("postgres"):
-        lines.append(f"postgres  postgresql://{postgres.superuser}@{postgres.host}:{postgres.port}/postgres")
+        lines.append(
+            f"postgres  postgresql://{postgres.superuser}@{postgres.host}:{postgres.port}/postgres"
+        )
     if s3 := parts.get("s3"):
-        lines.append(f"s3, glue  {s3.endpoint}  region {s3.region}, keys {s3.access_key}/{s3.secret_key}")
+        lines.append(
+            f"s3, glue  {s3.endpoint}  region {s3.region}, keys {s3.access_key}/{s3.secret_key}"
+        )
     if connect := parts.get("connect"):
         lines.append(f"connect   {connect.url}")
     return lines

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def make(folder: Path) -> tuple[Path, Path]:
-    """Returns the CA file for clients and the PEM key store (PKCS#8 key and chain) for the broker."""
+    """Returns the CA file for clients, and the PEM key store (key and chain) for the broker."""
     ca_key, ca = folder / "ca.key", folder / "ca.pem"
     key, request, certificate = folder / "broker.key", folder / "broker.csr", folder / "broker.crt"
     extensions = folder / "broker.ext"

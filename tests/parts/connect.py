@@ -158,25 +158,25 @@ class Connect(Part):
                 return connection.execute(active, [slot]).fetchone() == (True,)
 
             wait_until(streams, seconds, f"connector {name} past its snapshot")
-            (target,) = connection.execute(
-                "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn"
-            ).fetchone()
+            (target,) = connection.execute("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn").fetchone()
             connection.execute("SELECT pg_logical_emit_message(true, 'lakebed-tests', 'mark')")
 
         def reached() -> bool:
             self.wait_running(name)
-            return any(
-                int(entry["offset"].get("lsn", 0)) >= target for entry in self.offsets(name)
-            )
+            return any(int(entry["offset"].get("lsn", 0)) >= target for entry in self.offsets(name))
 
         left = max(deadline - time.monotonic(), 1)
         try:
             wait_until(reached, left, f"connector {name} caught up", every=0.2)
         except TimeoutError as error:
             stored = json.dumps(self.offsets(name))
-            raise PartFailed(f"{error}: wanted lsn {target}, stored {stored}\n{self.tail()}") from None
+            raise PartFailed(
+                f"{error}: wanted lsn {target}, stored {stored}\n{self.tail()}"
+            ) from None
 
-    def delete_connector(self, name: str, postgres: Postgres | None = None, database: str = "") -> None:
+    def delete_connector(
+        self, name: str, postgres: Postgres | None = None, database: str = ""
+    ) -> None:
         """Removes the connector with its stored position, and its slot and publication if asked.
 
         Without the position a connector of the same name starts from the beginning.
@@ -184,8 +184,10 @@ class Connect(Part):
         config = self._call("GET", f"/connectors/{name}/config")
         self._call("PUT", f"/connectors/{name}/stop")
         wait_until(
-            lambda: self.status(name).get("connector", {}).get("state") == "STOPPED"
-            and not self.status(name).get("tasks"),
+            lambda: (
+                self.status(name).get("connector", {}).get("state") == "STOPPED"
+                and not self.status(name).get("tasks")
+            ),
             60,
             f"connector {name} stopped",
         )

@@ -76,7 +76,9 @@ class Running:
         while text not in self.stderr and text not in self.stdout:
             ended = self.exit_code is not None
             if ended and text not in self.stderr and text not in self.stdout:
-                raise AssertionError(f"lakebed ended with {self.exit_code}, no {text!r}\n{self.tail()}")
+                raise AssertionError(
+                    f"lakebed ended with {self.exit_code}, no {text!r}\n{self.tail()}"
+                )
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no {text!r} in {seconds:g} s\n{self.tail()}")
             time.sleep(0.05)
@@ -98,14 +100,18 @@ class Running:
 
 
 class Lakebed:
-    """Starts the binary. Every process it started is killed by ``close()``, or with this process."""
+    """Starts the binary. Each process is killed by ``close()``, or with this process."""
 
     def __init__(self, binary: Path | None = None) -> None:
         self.binary = binary or find_binary()
         self._started: list[Running] = []
 
     def start(
-        self, config: dict, *args: str, env: dict[str, str] | None = None, config_file: Path | None = None
+        self,
+        config: dict,
+        *args: str,
+        env: dict[str, str] | None = None,
+        config_file: Path | None = None,
     ) -> Running:
         """``start(config, "run", "--until-caught-up")``: writes the configuration and starts.
 

@@ -28,8 +28,16 @@ class Postgres(Part):
     def prepare(self) -> None:
         self.run_once(
             [
-                str(self.binaries / "initdb"), "-D", str(self.data), "-U", self.superuser,
-                "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync",
+                str(self.binaries / "initdb"),
+                "-D",
+                str(self.data),
+                "-U",
+                self.superuser,
+                "--auth=trust",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
             ]  # fmt: skip
         )
 

@@ -13,8 +13,8 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Callable, Mapping, Sequence
 
 from parts.run_dir import part_dir
 
@@ -165,7 +165,9 @@ class Part:
                 timeout=120,
             )
         if result.returncode != 0:
-            raise PartFailed(f"{self.name}: {command[0]} ended with {result.returncode}\n{self.tail()}")
+            raise PartFailed(
+                f"{self.name}: {command[0]} ended with {result.returncode}\n{self.tail()}"
+            )
 
     def log_since_spawn(self) -> str:
         with open(self.log, "rb") as log:

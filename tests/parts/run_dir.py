@@ -40,7 +40,7 @@ def part_dir(name: str) -> Path:
 
 
 def _clear_up(base: Path) -> None:
-    """Drops the folders of dead processes, but for the newest few: their logs may still be wanted."""
+    """Drops the folders of dead processes, but for the newest few, whose logs may be wanted."""
     dead = [
         path
         for path in base.iterdir()

@@ -64,7 +64,7 @@ class S3(Part):
         return f"s3://{name}"
 
     def lakebed_config(self) -> dict:
-        """The ``lake.s3`` section of a Lakebed configuration; ``Lakebed`` sets the two variables."""
+        """The ``lake.s3`` section of a configuration; ``Lakebed`` sets the two variables."""
         return {
             "region": self.region,
             "endpoint": self.endpoint,

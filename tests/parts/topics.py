@@ -4,9 +4,9 @@ import base64
 import gzip
 import json
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterable, Iterator
 
 from confluent_kafka import (
     TIMESTAMP_NOT_AVAILABLE,

@@ -1,7 +1,8 @@
 """Programs that nobody here wrote, reading tables for the tests.
 
 ``iceberg(place)`` and ``delta(place)`` of each ``with_*`` module return rows in the form that
-``rows.py`` describes. A place is a folder, a ``file:`` or ``s3:`` URI, or one Iceberg metadata file.
+``rows.py`` describes. A place is a folder, a ``file:`` or ``s3:`` URI, or one Iceberg metadata
+file.
 """
 
 from readers import with_chdb, with_deltalake, with_duckdb, with_pyiceberg

@@ -46,7 +46,11 @@ _MICROS = {"s": 1_000_000, "ms": 1000, "us": 1}
 def from_arrow(table: pa.Table) -> list[Row]:
     columns = [_values(table.column(i).combine_chunks()) for i in range(table.num_columns)]
     names = table.column_names
-    return [dict(zip(names, values)) for values in zip(*columns)] if columns else []
+    return (
+        [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+        if columns
+        else []
+    )
 
 
 def _values(array: pa.Array) -> list:
@@ -54,7 +58,9 @@ def _values(array: pa.Array) -> list:
         return [value for chunk in array.chunks for value in _values(chunk)]
     kind = array.type
     if isinstance(kind, pa.UuidType):
-        return [None if raw is None else str(uuid.UUID(bytes=raw)) for raw in array.storage.to_pylist()]
+        return [
+            None if raw is None else str(uuid.UUID(bytes=raw)) for raw in array.storage.to_pylist()
+        ]
     if isinstance(kind, pa.BaseExtensionType):
         return _values(array.storage)
     if pa.types.is_dictionary(kind):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
-from parts.s3 import S3
 
+from parts.s3 import S3
 from readers import places
 from readers.rows import Row, from_arrow
 

@@ -4,8 +4,8 @@ import importlib.util
 from pathlib import Path
 
 import duckdb
-from parts.s3 import S3
 
+from parts.s3 import S3
 from readers import places
 from readers.rows import Row, from_arrow
 
@@ -18,7 +18,8 @@ def connection(s3: S3 | None = None) -> duckdb.DuckDBPyConnection:
     if s3 is not None:
         found.execute(
             f"CREATE SECRET (TYPE s3, KEY_ID '{s3.access_key}', SECRET '{s3.secret_key}',"
-            f" REGION '{s3.region}', ENDPOINT '127.0.0.1:{s3.port}', URL_STYLE 'path', USE_SSL false)"
+            f" REGION '{s3.region}', ENDPOINT '127.0.0.1:{s3.port}',"
+            " URL_STYLE 'path', USE_SSL false)"
         )
     return found
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from parts.s3 import S3
 from pyiceberg.table import StaticTable
 
+from parts.s3 import S3
 from readers import places
 from readers.rows import Row, from_arrow
 

@@ -4,10 +4,10 @@ import os
 import time
 from pathlib import Path
 
-from parts import cache, java
-from parts.run_dir import part_dir
 from pyspark.sql import SparkSession
 
+from parts import cache, java
+from parts.run_dir import part_dir
 from readers import places
 from readers.rows import Row, from_arrow
 
@@ -27,8 +27,12 @@ class Spark:
         jars = ",".join(str(jar) for jar in sorted(cache.jars("spark").glob("*.jar")))
         settings = {
             "spark.jars": jars,
-            "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions,"
-            "io.delta.sql.DeltaSparkSessionExtension",
+            "spark.sql.extensions": ",".join(
+                [
+                    "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+                    "io.delta.sql.DeltaSparkSessionExtension",
+                ]
+            ),
             "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
             "spark.databricks.delta.snapshotPartitions": "2",
             "spark.sql.shuffle.partitions": "2",
