@@ -2,16 +2,19 @@
 
 import json
 import shutil
+import uuid
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import deltalake
+import pyarrow as pa
 import pytest
 from pyiceberg.catalog import load_catalog
 
 import readers
-from readers import with_deltalake, with_duckdb, with_pyiceberg
-from readers.rows import Date, Instant, Timestamp
+from readers import with_chdb, with_deltalake, with_duckdb, with_pyiceberg
+from readers.rows import Date, Instant, Timestamp, from_arrow
 
 EPOCH = datetime(1970, 1, 1)
 ROWS = 58
@@ -113,13 +116,56 @@ def test_delta_on_s3(s3, delta_table, expected, unique):
 
 def test_iceberg_on_s3(s3, iceberg_table, expected, unique):
     place = f"{s3.create_bucket(unique)}/iceberg"
-    write_hadoop_table(s3, place, with_pyiceberg.table(iceberg_table).scan().to_arrow())
+    write_iceberg(s3, place, with_pyiceberg.table(iceberg_table).scan().to_arrow())
     check(with_pyiceberg.iceberg(place, s3), expected)
     check(with_duckdb.iceberg(place, s3), expected)
 
 
-def write_hadoop_table(s3, place: str, data) -> None:
-    """pyiceberg writes through a catalog only: its metadata file gets the other name afterwards."""
+def test_every_shape_of_value(s3, tmp_path):
+    """What the Spark tables lack: bytes, arrays, the bronze table's headers, an empty table."""
+    data = shapes()
+    write_iceberg(s3, f"file://{tmp_path}/iceberg", data)
+    write_iceberg(s3, f"file://{tmp_path}/no_iceberg", data.slice(0, 0))
+    deltalake.write_deltalake(tmp_path / "delta", data)
+    deltalake.write_deltalake(tmp_path / "no_delta", data.slice(0, 0))
+    for kind, reads in (("iceberg", readers.ICEBERG), ("delta", readers.DELTA)):
+        for name, read in reads.items():
+            expected = from_arrow(data)
+            if name == "chdb":
+                expected = with_chdb.as_clickhouse_has_it(expected)
+            assert in_order(read(tmp_path / kind)) == expected, (kind, name)
+            assert read(tmp_path / f"no_{kind}") == [], (kind, name)
+
+
+def in_order(rows: list[dict]) -> list[dict]:
+    return sorted(rows, key=lambda row: row["id"])
+
+
+def shapes() -> pa.Table:
+    header = pa.struct([("key", pa.string()), ("value", pa.binary())])
+    columns = {
+        "id": pa.array([1, 2, 3], pa.int64()),
+        "bytes": pa.array([b"\x00\xff", b"", None], pa.binary()),
+        "headers": pa.array(
+            # No NULL here: pyiceberg writes an empty list in its stead.
+            [[{"key": "h", "value": b"\xff"}, {"key": "", "value": None}], [], []],
+            pa.list_(header),
+        ),
+        "texts": pa.array([["a", None, "\U0001f389"], [], None], pa.list_(pa.string())),
+        "number": pa.array([Decimal("-9e27"), Decimal("1e-10"), None], pa.decimal128(38, 10)),
+        "real": pa.array([0.1, float("inf"), None], pa.float32()),
+        "double": pa.array([5e-324, -0.0, None], pa.float64()),
+        "short": pa.array([-(2**31), 2**31 - 1, None], pa.int32()),
+        "moment": pa.array([-1, 1767225600000001, None], pa.timestamp("us", "UTC")),
+        "written": pa.array([-1, 1767225600000001, None], pa.timestamp("us")),
+        "day": pa.array([-719162, 2932896, None], pa.date32()),
+    }
+    return pa.table(columns)
+
+
+def write_iceberg(s3, place: str, data: pa.Table) -> None:
+    """Under the file-system convention, as far as pyiceberg goes: it writes through a catalog, so
+    the metadata file gets its other name and its hint afterwards."""
     catalog = load_catalog(
         "glue",
         **{
@@ -134,11 +180,10 @@ def write_hadoop_table(s3, place: str, data) -> None:
             "s3.secret-access-key": s3.secret_key,
         },
     )
-    catalog.create_namespace("readers")
-    table = catalog.create_table("readers.t", data.schema, location=place)
+    catalog.create_namespace_if_not_exists("readers")
+    table = catalog.create_table(f"readers.t{uuid.uuid4().hex}", data.schema, location=place)
     table.append(data)
-    bucket, key = table.metadata_location.removeprefix("s3://").split("/", 1)
-    source = {"Bucket": bucket, "Key": key}
-    client = s3.client()
-    client.copy_object(Bucket=bucket, Key="iceberg/metadata/v2.metadata.json", CopySource=source)
-    client.put_object(Bucket=bucket, Key="iceberg/metadata/version-hint.text", Body=b"2")
+    metadata = table.io.new_input(table.metadata_location).open().read()
+    for name, content in (("v2.metadata.json", metadata), ("version-hint.text", b"2")):
+        with table.io.new_output(f"{place}/metadata/{name}").create() as file:
+            file.write(content)

@@ -46,11 +46,7 @@ _MICROS = {"s": 1_000_000, "ms": 1000, "us": 1}
 def from_arrow(table: pa.Table) -> list[Row]:
     columns = [_values(table.column(i).combine_chunks()) for i in range(table.num_columns)]
     names = table.column_names
-    return (
-        [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-        if columns
-        else []
-    )
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _values(array: pa.Array) -> list:

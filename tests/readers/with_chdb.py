@@ -32,6 +32,15 @@ def delta(place: str | Path) -> list[Row]:
     return _read("deltaLakeLocal", places.folder(place), schema)
 
 
+def as_clickhouse_has_it(rows: list[Row]) -> list[Row]:
+    """Rows of another reader with what ClickHouse cannot hold replaced: a NULL array is empty."""
+    arrays = {name for row in rows for name, value in row.items() if isinstance(value, list)}
+    return [
+        {name: [] if name in arrays and value is None else value for name, value in row.items()}
+        for row in rows
+    ]
+
+
 def _read(function: str, path: str, schema: pa.Schema) -> list[Row]:
     table = _query(f"SELECT * FROM {function}('{path}')")
     # ClickHouse has one type for text and bytes, and every timestamp of it has a zone: the table's
