@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use url::Url;
@@ -252,11 +252,19 @@ impl Storage {
     pub async fn put(&self, path: &str, bytes: impl Into<Bytes>) -> Result<()> {
         let bytes = bytes.into();
         self.count_put(bytes.len());
+        if self.local {
+            return match self.put_local(path, bytes, false).await? {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    Err(local_error(format!("could not write `{}`", self.uri(path)), error))
+                }
+            };
+        }
         self.store
             .put(&self.full(path), bytes.into())
             .await
-            .map_err(|e| Error::from_store(format!("could not write `{}`", self.uri(path)), e))?;
-        self.sync(path).await
+            .map(|_| ())
+            .map_err(|e| Error::from_store(format!("could not write `{}`", self.uri(path)), e))
     }
 
     /// Writes a whole object if there is none of that name. One attempt.
@@ -264,29 +272,39 @@ impl Storage {
     /// # Errors
     /// Only when nothing can have been written (denied, invalid).
     pub async fn put_if_absent(&self, path: &str, bytes: impl Into<Bytes>) -> Result<PutOutcome> {
+        use object_store::Error as E;
         let bytes = bytes.into();
         self.count_put(bytes.len());
+        if self.local {
+            return Ok(match self.put_local(path, bytes, true).await? {
+                Ok(()) => PutOutcome::Created,
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    PutOutcome::Exists
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    return Err(local_error(
+                        format!("could not create `{}`", self.uri(path)),
+                        error,
+                    ));
+                }
+                Err(error) => PutOutcome::Unknown(error.to_string()),
+            });
+        }
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
         match self.once.put_opts(&self.full(path), bytes.into(), options).await {
-            Ok(_) => match self.sync(path).await {
-                Ok(()) => Ok(PutOutcome::Created),
-                Err(error) => Ok(PutOutcome::Unknown(error.chain())),
-            },
-            Err(object_store::Error::AlreadyExists { source, .. }) => {
-                // The library also calls a 409 so, which says nothing of who is there.
+            Ok(_) => Ok(PutOutcome::Created),
+            Err(E::AlreadyExists { source, .. }) => {
                 let text = source.to_string();
-                Ok(if text.contains("409") {
-                    PutOutcome::Unknown(text)
-                } else {
-                    PutOutcome::Exists
-                })
+                // The library also calls a 409 so, which says nothing of who is there.
+                let certain = text.contains("status code: 412") || !text.contains("status code:");
+                Ok(if certain { PutOutcome::Exists } else { PutOutcome::Unknown(text) })
             }
-            Err(object_store::Error::Precondition { .. }) => Ok(PutOutcome::Exists),
+            Err(E::Precondition { .. }) => Ok(PutOutcome::Exists),
             Err(
-                error @ (object_store::Error::PermissionDenied { .. }
-                | object_store::Error::Unauthenticated { .. }
-                | object_store::Error::NotFound { .. }
-                | object_store::Error::InvalidPath { .. }),
+                error @ (E::PermissionDenied { .. }
+                | E::Unauthenticated { .. }
+                | E::NotFound { .. }
+                | E::InvalidPath { .. }),
             ) => Err(Error::from_store(format!("could not create `{}`", self.uri(path)), error)),
             Err(error) => Ok(PutOutcome::Unknown(error.to_string())),
         }
@@ -308,7 +326,26 @@ impl Storage {
         Ok(Some(bytes))
     }
 
-    /// Reads byte ranges of one object, near ones together.
+    /// Reads one byte range of one object.
+    ///
+    /// # Errors
+    /// When the object is not there or storage does not answer.
+    pub async fn get_range(&self, path: &str, range: std::ops::Range<u64>) -> Result<Bytes> {
+        self.counters.gets.fetch_add(1, Ordering::Relaxed);
+        let asked = range.end.saturating_sub(range.start);
+        let bytes =
+            self.store.get_range(&self.full(path), range).await.map_err(|e| {
+                Error::from_store(format!("could not read `{}`", self.uri(path)), e)
+            })?;
+        self.counters.bytes_read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if bytes.len() as u64 != asked {
+            return Err(Error::corrupt(format!("`{}` is shorter than expected", self.uri(path))));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads byte ranges of one object. Ranges less than 64 KiB apart are one request, gap
+    /// included; the answers are in the order asked.
     ///
     /// # Errors
     /// When the object is not there or storage does not answer.
@@ -317,14 +354,17 @@ impl Storage {
         path: &str,
         ranges: &[std::ops::Range<u64>],
     ) -> Result<Vec<Bytes>> {
-        self.counters.gets.fetch_add(1, Ordering::Relaxed);
-        let parts =
-            self.store.get_ranges(&self.full(path), ranges).await.map_err(|e| {
-                Error::from_store(format!("could not read `{}`", self.uri(path)), e)
-            })?;
-        let bytes: usize = parts.iter().map(Bytes::len).sum();
-        self.counters.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
-        Ok(parts)
+        let merged = merge_ranges(ranges);
+        let requests: Vec<_> =
+            merged.iter().map(|range| self.get_range(path, range.clone())).collect();
+        let parts: Vec<Bytes> =
+            futures::stream::iter(requests).buffered(RANGES_PARALLEL).try_collect().await?;
+        let cut = |range: &std::ops::Range<u64>| {
+            let at = merged.partition_point(|whole| whole.end < range.end);
+            let start = (range.start - merged[at].start) as usize;
+            parts[at].slice(start..start + (range.end - range.start) as usize)
+        };
+        Ok(ranges.iter().map(cut).collect())
     }
 
     /// Size and age of one object; `None` if there is none.
@@ -413,28 +453,86 @@ impl Storage {
         self.counters.bytes_written.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Makes a written object survive a power cut: the file, and the directory that names it.
-    async fn sync(&self, path: &str) -> Result<()> {
-        if !self.local {
-            return Ok(());
-        }
-        let full = std::path::PathBuf::from(format!("/{}", self.full(path)));
-        let name = self.uri(path);
-        let synced = tokio::task::spawn_blocking(move || -> std::io::Result<()> {
-            std::fs::File::open(&full)?.sync_all()?;
-            match full.parent() {
-                Some(folder) => std::fs::File::open(folder)?.sync_all(),
-                None => Ok(()),
+    /// Writes a file so that it is there whole or not at all, also after a power cut: contents,
+    /// name and the folders above it are on disk before this returns.
+    ///
+    /// The outer error is ours, the inner one the disk's.
+    async fn put_local(
+        &self,
+        path: &str,
+        bytes: Bytes,
+        create: bool,
+    ) -> Result<std::io::Result<()>> {
+        let target = std::path::PathBuf::from(format!("/{}", self.full(path)));
+        tokio::task::spawn_blocking(move || write_durably(&target, &bytes, create))
+            .await
+            .map_err(|e| Error::internal("the task that writes files died").with_source(e))
+    }
+}
+
+/// Requests for ranges of one object at the same time.
+const RANGES_PARALLEL: usize = 8;
+/// Ranges closer than this are read in one request: a request costs more than these bytes.
+const RANGE_GAP_BYTES: u64 = 64 * 1024;
+
+/// Sorted, disjoint ranges that cover these.
+fn merge_ranges(ranges: &[std::ops::Range<u64>]) -> Vec<std::ops::Range<u64>> {
+    let mut sorted = ranges.to_vec();
+    sorted.sort_unstable_by_key(|range| (range.start, range.end));
+    let mut merged: Vec<std::ops::Range<u64>> = Vec::with_capacity(sorted.len());
+    for range in sorted {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end.saturating_add(RANGE_GAP_BYTES) => {
+                last.end = last.end.max(range.end);
             }
-        })
-        .await;
-        match synced {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                Err(Error::unavailable(format!("could not sync `{name}` to disk"))
-                    .with_source(error))
-            }
-            Err(error) => Err(Error::internal("the sync task died").with_source(error)),
+            _ => merged.push(range),
         }
+    }
+    merged
+}
+
+fn local_error(doing: String, error: std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => crate::ErrorKind::Denied,
+        _ => crate::ErrorKind::Unavailable,
+    };
+    Error::new(kind, doing).with_source(error)
+}
+
+/// See [`Storage::put_local`]. With `create` an existing file is left alone.
+fn write_durably(target: &std::path::Path, bytes: &[u8], create: bool) -> std::io::Result<()> {
+    use std::io::Write;
+    let folder = target.parent().unwrap_or(std::path::Path::new("/"));
+    make_folder(folder)?;
+    // The library passes over names that end so in listings: a file left by a crash stays unseen.
+    let unique = uuid::Uuid::new_v4().as_u128();
+    let mut draft = target.as_os_str().to_owned();
+    draft.push(format!("#{unique}"));
+    let draft = std::path::PathBuf::from(draft);
+    let written = (|| {
+        let mut file = std::fs::File::create_new(&draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        if create { std::fs::hard_link(&draft, target) } else { std::fs::rename(&draft, target) }
+    })();
+    if create || written.is_err() {
+        // Best effort: a draft that stays is an orphan with a name that says so.
+        drop(std::fs::remove_file(&draft));
+    }
+    written?;
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// Makes a folder and those above it, each name on disk before the next.
+fn make_folder(folder: &std::path::Path) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let above = folder.parent().unwrap_or(std::path::Path::new("/"));
+    make_folder(above)?;
+    match std::fs::create_dir(folder) {
+        Ok(()) => std::fs::File::open(above)?.sync_all(),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
     }
 }

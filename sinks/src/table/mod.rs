@@ -6,9 +6,12 @@
 //! find out what happened before anything else.
 
 pub mod append;
+pub mod arrow_values;
+mod evolve;
 pub mod field_ids;
 pub mod file_name;
 pub mod index;
+mod placeholders;
 pub mod reader;
 pub mod settle;
 pub mod upsert;
@@ -17,6 +20,15 @@ pub mod writer;
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
 use lakebed_schemas::value::Value;
+
+/// How a table is written.
+#[derive(Debug, Clone, Default)]
+pub struct WriteOptions {
+    /// Data files.
+    pub writer: writer::WriterOptions,
+    /// Commits.
+    pub settle: settle::SettleOptions,
+}
 
 /// Rows to add to bronze.
 #[derive(Debug, Clone, Default)]

@@ -1,1 +1,274 @@
-//! Not yet written.
+//! Silver: one row for each key. Every key is looked up, its old position dies and its new row
+//! lands in a new file, in one commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lakebed_schemas::column::TableSchema;
+use lakebed_schemas::position::{Checkpoint, Fit};
+use lakebed_schemas::value::key_hash;
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use super::append::{Files, total_size};
+use super::evolve;
+use super::index::{KeyIndex, Location};
+use super::placeholders;
+use super::settle::{Rebase, Rebased, Settled, Settler};
+use super::writer::{self, FileRows};
+use super::{UpsertBatch, WriteOptions, WriteStats, Written};
+use crate::log::{DataFile, Head, MaintenanceReport, TableChange, TableLog};
+use crate::storage::Storage;
+use crate::{Error, Result};
+
+/// A table that holds the current row of each key.
+pub struct UpsertTable {
+    storage: Storage,
+    settler: Settler,
+    index: KeyIndex,
+    options: WriteOptions,
+}
+
+impl UpsertTable {
+    /// Takes over a table whose log has just been opened, and reads its keys into the index.
+    ///
+    /// # Errors
+    /// When a data file cannot be read.
+    pub async fn open(
+        storage: Storage,
+        log: Box<dyn TableLog>,
+        options: WriteOptions,
+    ) -> Result<Self> {
+        let settler = Settler::new(log, options.settle.clone());
+        let mut index = KeyIndex::default();
+        index.sync(&storage, settler.head()).await?;
+        Ok(Self { storage, settler, index, options })
+    }
+
+    /// The newest version seen.
+    pub fn head(&self) -> &Head {
+        self.settler.head()
+    }
+
+    /// The progress of the newest version seen.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.settler.head().checkpoint
+    }
+
+    /// The key index, for its size and for checks.
+    pub fn index(&self) -> &KeyIndex {
+        &self.index
+    }
+
+    /// Catches up with what others have committed; says whether there was anything. The index
+    /// follows before the next batch.
+    ///
+    /// # Errors
+    /// When storage does not answer.
+    pub async fn refresh(&mut self) -> Result<bool> {
+        self.settler.refresh().await
+    }
+
+    /// Deletes what no kept version needs. Off the commit path; an error harms nothing.
+    ///
+    /// # Errors
+    /// When storage does not answer.
+    pub async fn maintain(&mut self) -> Result<MaintenanceReport> {
+        self.settler.maintain().await
+    }
+
+    /// Applies the changes and moves the progress on, in one version. Without changes it moves
+    /// only the progress; without either it does nothing.
+    ///
+    /// # Errors
+    /// `Unavailable` when it could not be found out in time whether the batch is in: the same batch
+    /// may be written again, its offsets keep it from being applied twice. `Invalid` when the
+    /// batch's schema cannot follow the table's. `Internal` when a row does not fit its schema or a
+    /// key comes twice. Nothing fails after the commit.
+    pub async fn write(&mut self, batch: UpsertBatch) -> Result<Written> {
+        match self.settler.fit(&batch.delta).await? {
+            Fit::Applies => {}
+            Fit::Covered => return Ok(Written::covered(self.head().version)),
+            Fit::Overtaken { .. } => return Ok(Written::Overtaken),
+        }
+        if batch.changes.is_empty() && batch.delta.is_empty() {
+            return Ok(Written::covered(self.head().version));
+        }
+        self.index.sync(&self.storage, self.settler.head()).await?;
+        let (delta, freshness) = (batch.delta.clone(), batch.freshness);
+        let (mut plan, mut stats) = self.plan(batch).await?;
+        let files = loop {
+            let staged =
+                writer::stage(&self.storage, &plan.schema, &plan.files, &self.options.writer)
+                    .await?;
+            (stats.files, stats.bytes) = (staged.len() as u64, total_size(&staged));
+            let mut change = TableChange {
+                commit_id: Uuid::now_v7(),
+                delta: delta.clone(),
+                added: staged.clone(),
+                deleted: BTreeMap::new(),
+                schema: None,
+                freshness,
+                notes: BTreeMap::new(),
+            };
+            plan.resolve(&self.index, self.settler.head(), &mut change);
+            let mut carry = Carry { storage: &self.storage, index: &mut self.index, plan: &plan };
+            match self.settler.settle(&mut change, &mut carry).await? {
+                Settled::Committed { version, attempts, next_to_base } => {
+                    stats.attempts += attempts;
+                    break next_to_base.then_some((version, staged)).ok_or(version);
+                }
+                Settled::Overtaken => return Ok(Written::Overtaken),
+                Settled::Restage => plan = plan.carried_to(self.settler.log())?,
+            }
+        };
+        let version = match files {
+            Ok((version, staged)) => {
+                plan.enter(&mut self.index, &staged, version);
+                version
+            }
+            // Others have committed as well: the next batch syncs the index with what they did.
+            Err(version) => version,
+        };
+        Ok(Written::Committed { version, stats })
+    }
+
+    /// Everything that follows from the batch and the rows it replaces, before any file exists.
+    async fn plan(&self, mut batch: UpsertBatch) -> Result<(Plan, WriteStats)> {
+        let head = self.settler.head();
+        let merged = evolve::merge(&head.schema, &batch.schema)?;
+        if !merged.is_identity() {
+            for change in &mut batch.changes {
+                change.row = change.row.take().map(|row| merged.remap(row));
+            }
+        }
+        let schema = Arc::new(self.settler.log().assign_ids(&merged.schema));
+        let hashes: Vec<u128> = batch.changes.iter().map(|change| key_hash(&change.key)).collect();
+        refuse_repeated(&hashes)?;
+        let incomplete =
+            placeholders::fill(&self.storage, &self.index, &schema, &mut batch.changes, &hashes)
+                .await?;
+        let mut stats = WriteStats { incomplete, ..WriteStats::default() };
+        let mut files = Files::new(&schema)?;
+        let mut keys = Vec::with_capacity(hashes.len());
+        for (hash, change) in hashes.into_iter().zip(batch.changes) {
+            let known = self.index.find(hash).is_some();
+            let place = match change.row {
+                Some(row) => {
+                    stats.rows += 1;
+                    stats.updated += u64::from(known);
+                    Some(files.push(&change.topic_partition, row)?)
+                }
+                None => {
+                    stats.deleted += u64::from(known);
+                    None
+                }
+            };
+            keys.push((hash, place));
+        }
+        Ok((Plan { schema, keys, files: files.into_vec() }, stats))
+    }
+}
+
+/// Two rows of one key in one batch would both live.
+fn refuse_repeated(hashes: &[u128]) -> Result<()> {
+    let mut seen = hashbrown::HashTable::with_capacity(hashes.len());
+    for hash in hashes {
+        let entry = seen.entry(*hash as u64, |other| other == hash, |other: &u128| *other as u64);
+        match entry {
+            hashbrown::hash_table::Entry::Occupied(_) => {
+                return Err(Error::internal("a batch holds a key twice: it has not been folded"));
+            }
+            hashbrown::hash_table::Entry::Vacant(vacant) => {
+                vacant.insert(*hash);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A batch, ready to be staged.
+struct Plan {
+    /// The table's schema once the batch is in.
+    schema: Arc<TableSchema>,
+    /// Key hash, and file (by index) and position of its new row; `None` deletes.
+    keys: Vec<(u128, Option<(usize, u32)>)>,
+    files: Vec<Arc<FileRows>>,
+}
+
+impl Plan {
+    /// What the commit deletes, and the schema it sets, on this head.
+    fn resolve(&self, index: &KeyIndex, head: &Head, change: &mut TableChange) {
+        let mut by_file: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
+        for place in self.keys.iter().filter_map(|(hash, _)| index.find(*hash)) {
+            by_file.entry(place.ordinal).or_default().insert(place.position);
+        }
+        let mut deleted = index.surplus().clone();
+        for (ordinal, positions) in by_file {
+            let file = index.file(ordinal).expect("the index finds only rows of files it has");
+            *deleted.entry(file.path.clone()).or_default() |= positions;
+        }
+        change.deleted = deleted;
+        change.schema = (head.schema != *self.schema).then(|| self.schema.as_ref().clone());
+    }
+
+    /// Whether files written with this plan's schema may be committed on a head with that one.
+    fn fits(&self, log: &dyn TableLog) -> Result<bool> {
+        let merged = evolve::merge(&log.head().schema, &self.schema)?;
+        Ok(merged.is_identity() && log.assign_ids(&merged.schema) == *self.schema)
+    }
+
+    /// The same rows in the schema that they have on the log's head.
+    fn carried_to(self, log: &dyn TableLog) -> Result<Self> {
+        let merged = evolve::merge(&log.head().schema, &self.schema)?;
+        let schema = Arc::new(log.assign_ids(&merged.schema));
+        let remap = |file: Arc<FileRows>| {
+            let file = Arc::unwrap_or_clone(file);
+            let rows = file.rows.into_iter().map(|row| merged.remap(row)).collect();
+            Arc::new(FileRows { rows, ..file })
+        };
+        Ok(Self { schema, keys: self.keys, files: self.files.into_iter().map(remap).collect() })
+    }
+
+    /// Tells the index where the keys are now. `version` is the plan's commit, right on top of the
+    /// version that the index answers for.
+    fn enter(&self, index: &mut KeyIndex, staged: &[Arc<DataFile>], version: i64) {
+        let ordinals: Result<Vec<u32>> =
+            staged.iter().map(|file| index.add_file(file.clone())).collect();
+        // Out of ordinals: the next sync starts again from nothing.
+        let Ok(ordinals) = ordinals else {
+            *index = KeyIndex::default();
+            return;
+        };
+        for (hash, place) in &self.keys {
+            match place {
+                Some((file, position)) => {
+                    let to = Location { ordinal: ordinals[*file], position: *position };
+                    index.insert(*hash, to);
+                }
+                None => index.remove(*hash),
+            }
+        }
+        index.advance(version);
+    }
+}
+
+/// Carries a staged batch over to a head that others have moved.
+struct Carry<'a> {
+    storage: &'a Storage,
+    index: &'a mut KeyIndex,
+    plan: &'a Plan,
+}
+
+#[async_trait]
+impl Rebase for Carry<'_> {
+    async fn rebase(&mut self, log: &dyn TableLog, change: &mut TableChange) -> Result<Rebased> {
+        self.index.sync(self.storage, log.head()).await?;
+        if !self.plan.fits(log)? {
+            return Ok(Rebased::Restage);
+        }
+        self.plan.resolve(self.index, log.head(), change);
+        Ok(Rebased::Ready)
+    }
+}

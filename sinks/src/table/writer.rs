@@ -1,1 +1,375 @@
-//! Not yet written.
+//! Rows to Parquet files: one file for each topic-partition and partition value of a batch.
+//!
+//! Files of Iceberg and Delta are the same: field ids on every field, zstd, INT64 microseconds,
+//! statistics and page index, several row groups. The row number in push order is the row's
+//! position, so the positions of a batch are known before its files are uploaded.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use lakebed_schemas::column::{ColumnType, TableSchema};
+use lakebed_schemas::position::TopicPartition;
+use lakebed_schemas::value::Value;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::properties::WriterProperties;
+use parquet::file::statistics::Statistics;
+
+use super::arrow_values;
+use super::file_name;
+use crate::failpoint;
+use crate::log::{ColumnStats, DataFile};
+use crate::storage::Storage;
+use crate::{Error, Result};
+
+/// How data files are written.
+#[derive(Debug, Clone)]
+pub struct WriterOptions {
+    /// Rows of a row group at most.
+    pub row_group_rows: usize,
+    /// Files of one batch that are encoded and uploaded at the same time, at most.
+    pub parallel_max: usize,
+}
+
+impl Default for WriterOptions {
+    /// 128 Ki rows a group, so that a large file can be split among readers; four files at once,
+    /// because an upload waits for the network while the next file is encoded.
+    fn default() -> Self {
+        Self { row_group_rows: 128 * 1024, parallel_max: 4 }
+    }
+}
+
+/// Rows that go into one file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileRows {
+    /// Whose rows they are.
+    pub topic_partition: TopicPartition,
+    /// Value of the partition column, in a partitioned table.
+    pub partition: Option<Value>,
+    /// Values in schema order; the index of a row is its position.
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// A Parquet file in memory, with what the log wants to know of it.
+#[derive(Debug)]
+pub struct EncodedFile {
+    /// The whole file.
+    pub bytes: Vec<u8>,
+    /// Statistics by column of the schema.
+    pub stats: Vec<ColumnStats>,
+    /// Where its row groups start.
+    pub split_offsets: Vec<i64>,
+}
+
+/// Writes files, durable and invisible, under names of their own; answers in the same order.
+///
+/// # Errors
+/// When a row does not fit the schema or storage refuses. Files already written stay behind as
+/// orphans, which maintenance removes.
+pub async fn stage(
+    storage: &Storage,
+    schema: &Arc<TableSchema>,
+    files: &[Arc<FileRows>],
+    options: &WriterOptions,
+) -> Result<Vec<Arc<DataFile>>> {
+    super::field_ids::check(schema)?;
+    failpoint::hit(failpoint::BEFORE_STAGE);
+    // Owned futures, because a stream of closures over borrowed items is not general enough to
+    // be sent between threads.
+    let staged: Vec<_> = files
+        .iter()
+        .map(|file| {
+            stage_one(storage.clone(), schema.clone(), file.clone(), options.row_group_rows)
+        })
+        .collect();
+    let staged = stream::iter(staged).buffered(options.parallel_max.max(1)).try_collect().await?;
+    failpoint::hit(failpoint::AFTER_STAGE);
+    Ok(staged)
+}
+
+async fn stage_one(
+    storage: Storage,
+    schema: Arc<TableSchema>,
+    file: Arc<FileRows>,
+    row_group_rows: usize,
+) -> Result<Arc<DataFile>> {
+    let rows = file.clone();
+    let written_as = schema.clone();
+    let encode = move || encode(&written_as, &rows.rows, row_group_rows);
+    let encoded = tokio::task::spawn_blocking(encode)
+        .await
+        .map_err(|e| Error::internal("the task that writes Parquet died").with_source(e))??;
+    let partition = schema.partition_by.as_deref().zip(file.partition.as_ref());
+    let folder = partition.map(|(name, value)| partition_folder(name, value));
+    let path = file_name::data_file(0, &file.topic_partition, folder.as_deref());
+    let size = encoded.bytes.len() as u64;
+    storage.put(&path, encoded.bytes).await?;
+    failpoint::hit(failpoint::AMID_STAGE);
+    Ok(Arc::new(DataFile {
+        path,
+        size,
+        rows: file.rows.len() as u64,
+        topic_partition: file.topic_partition.clone(),
+        partition: file.partition.clone(),
+        stats: encoded.stats,
+        split_offsets: encoded.split_offsets,
+    }))
+}
+
+/// `name=value` with the value as people and Hive write it. Readers take the value from the log,
+/// so a character that a path should not hold may become `_`.
+fn partition_folder(name: &str, value: &Value) -> String {
+    let text = match value {
+        Value::Date(days) => chrono::DateTime::UNIX_EPOCH
+            .date_naive()
+            .checked_add_signed(chrono::TimeDelta::days(i64::from(*days)))
+            .map_or_else(|| days.to_string(), |date| date.format("%Y-%m-%d").to_string()),
+        Value::Boolean(value) => value.to_string(),
+        Value::Long(value) | Value::Timestamp(value) | Value::TimestampTz(value) => {
+            value.to_string()
+        }
+        Value::Text(text) => text.clone(),
+        Value::Null => "__HIVE_DEFAULT_PARTITION__".to_owned(),
+        _ => "other".to_owned(),
+    };
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    format!("{name}={}", text.chars().take(64).map(safe).collect::<String>())
+}
+
+/// Rows handed to Arrow at once: enough to fill vectors, few enough to stay in cache.
+const CHUNK_ROWS: usize = 16 * 1024;
+
+/// One Parquet file of these rows.
+///
+/// # Errors
+/// `Internal` when a row does not fit the schema.
+pub fn encode(
+    schema: &TableSchema,
+    rows: &[Vec<Value>],
+    row_group_rows: usize,
+) -> Result<EncodedFile> {
+    let arrow_schema = arrow_values::arrow_schema(schema);
+    let options = ArrowWriterOptions::new()
+        // Readers get their types from Parquet alone, the same in every language.
+        .with_skip_arrow_metadata(true)
+        .with_properties(properties(row_group_rows));
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new_with_options(&mut bytes, arrow_schema.clone(), options)
+        .map_err(could_not_encode)?;
+    let mut facts = vec![ColumnFacts::default(); schema.columns.len()];
+    for chunk in rows.chunks(CHUNK_ROWS) {
+        let batch = record_batch(schema, &arrow_schema, chunk)?;
+        facts.iter_mut().zip(batch.columns()).for_each(|(facts, column)| facts.add(column));
+        writer.write(&batch).map_err(could_not_encode)?;
+    }
+    let metadata = writer.close().map_err(could_not_encode)?;
+    let stats = column_stats(schema, &metadata, &facts);
+    let split_offsets = metadata
+        .row_groups()
+        .iter()
+        .filter_map(|group| group.columns().iter().map(|chunk| chunk.byte_range().0).min())
+        .map(|offset| offset as i64)
+        .collect();
+    Ok(EncodedFile { bytes, stats, split_offsets })
+}
+
+fn could_not_encode(error: parquet::errors::ParquetError) -> Error {
+    Error::internal("could not encode a Parquet file").with_source(error)
+}
+
+fn properties(row_group_rows: usize) -> WriterProperties {
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(row_group_rows.max(1)))
+        // "<name> version <number>": Java readers distrust statistics of anything else.
+        .set_created_by(format!("lakebed version {}", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// Rows as one record batch.
+///
+/// # Errors
+/// `Internal` when a row does not fit the schema.
+fn record_batch(
+    schema: &TableSchema,
+    arrow_schema: &SchemaRef,
+    rows: &[Vec<Value>],
+) -> Result<RecordBatch> {
+    if let Some(row) = rows.iter().find(|row| row.len() != schema.columns.len()) {
+        return Err(Error::internal(format!(
+            "a row has {} values and its table {} columns",
+            row.len(),
+            schema.columns.len()
+        )));
+    }
+    let mut cells: Vec<&Value> = Vec::with_capacity(rows.len());
+    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(schema.columns.len());
+    for (index, column) in schema.columns.iter().enumerate() {
+        cells.clear();
+        cells.extend(rows.iter().map(|row| &row[index]));
+        arrays.push(arrow_values::array(column, &cells)?);
+    }
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    RecordBatch::try_new_with_options(arrow_schema.clone(), arrays, &options)
+        .map_err(|e| Error::internal("columns do not fit together").with_source(e))
+}
+
+/// What is counted while writing, because the footer does not say it exactly.
+#[derive(Debug, Clone, Default)]
+struct ColumnFacts {
+    nulls: u64,
+    nan: bool,
+}
+
+impl ColumnFacts {
+    fn add(&mut self, array: &ArrayRef) {
+        self.nulls += array.null_count() as u64;
+        self.nan = self.nan
+            || match array.data_type() {
+                DataType::Float32 => {
+                    array.as_primitive::<Float32Type>().iter().flatten().any(f32::is_nan)
+                }
+                DataType::Float64 => {
+                    array.as_primitive::<Float64Type>().iter().flatten().any(f64::is_nan)
+                }
+                _ => false,
+            };
+    }
+}
+
+fn column_stats(
+    schema: &TableSchema,
+    metadata: &ParquetMetaData,
+    facts: &[ColumnFacts],
+) -> Vec<ColumnStats> {
+    let descriptor = metadata.file_metadata().schema_descr();
+    let mut stats: Vec<ColumnStats> = facts
+        .iter()
+        .enumerate()
+        .map(|(column, facts)| ColumnStats {
+            column,
+            null_count: facts.nulls,
+            min: None,
+            max: None,
+            bytes: 0,
+        })
+        .collect();
+    for leaf in 0..descriptor.num_columns() {
+        let column = descriptor.get_column_root_idx(leaf);
+        let chunks = || metadata.row_groups().iter().map(|group| group.column(leaf));
+        stats[column].bytes += chunks().map(|chunk| chunk.compressed_size() as u64).sum::<u64>();
+        // NaN is larger than everything to some readers and outside all bounds to others.
+        if facts[column].nan {
+            continue;
+        }
+        let column_type = &schema.columns[column].column_type;
+        let bounds = Bounds::of(column_type, chunks().map(|chunk| chunk.statistics()));
+        if let Some(Bounds { min, max }) = bounds {
+            stats[column].min = min;
+            stats[column].max = max;
+        }
+    }
+    stats
+}
+
+/// Smallest and largest value; a side is `None` where it is not known exactly.
+struct Bounds {
+    min: Option<Value>,
+    max: Option<Value>,
+}
+
+impl Bounds {
+    /// Over row groups; `None` for nested types and where a row group has no bounds for its values.
+    fn of<'a>(
+        column_type: &ColumnType,
+        groups: impl Iterator<Item = Option<&'a Statistics>>,
+    ) -> Option<Self> {
+        if matches!(column_type, ColumnType::List(_) | ColumnType::Struct(_)) {
+            return None;
+        }
+        let mut all: Option<Self> = None;
+        for statistics in groups {
+            let statistics = statistics?;
+            let (min, max) = (statistics.min_bytes_opt(), statistics.max_bytes_opt());
+            let (Some(min), Some(max)) = (min, max) else {
+                // Only nulls: no bounds. The writer counts them in every chunk.
+                continue;
+            };
+            let exact = |is_exact: bool, bytes| {
+                if is_exact { decode_bound(column_type, statistics, bytes) } else { None }
+            };
+            let group = Self {
+                min: exact(statistics.min_is_exact(), min),
+                max: exact(statistics.max_is_exact(), max),
+            };
+            all = Some(match all {
+                None => group,
+                Some(all) => Self {
+                    min: pick(all.min, group.min, std::cmp::Ordering::Less),
+                    max: pick(all.max, group.max, std::cmp::Ordering::Greater),
+                },
+            });
+        }
+        all
+    }
+}
+
+/// The one of two bounds that is on this side; `None` if either is unknown.
+fn pick(a: Option<Value>, b: Option<Value>, side: std::cmp::Ordering) -> Option<Value> {
+    let (a, b) = (a?, b?);
+    let order = match (&a, &b) {
+        (Value::Boolean(a), Value::Boolean(b)) => a.cmp(b),
+        (Value::Long(a), Value::Long(b))
+        | (Value::Timestamp(a), Value::Timestamp(b))
+        | (Value::TimestampTz(a), Value::TimestampTz(b)) => a.cmp(b),
+        (Value::Float(a), Value::Float(b)) => a.total_cmp(b),
+        (Value::Double(a), Value::Double(b)) => a.total_cmp(b),
+        (Value::Decimal { unscaled: a, .. }, Value::Decimal { unscaled: b, .. }) => a.cmp(b),
+        (Value::Date(a), Value::Date(b)) => a.cmp(b),
+        (Value::Text(a), Value::Text(b)) => a.cmp(b),
+        (Value::Binary(a), Value::Binary(b)) => a.cmp(b),
+        _ => return None,
+    };
+    Some(if order == side { a } else { b })
+}
+
+fn decode_bound(column_type: &ColumnType, statistics: &Statistics, bytes: &[u8]) -> Option<Value> {
+    use ColumnType as T;
+    let int = || match statistics {
+        Statistics::Int32(_) => Some(i64::from(i32::from_le_bytes(bytes.try_into().ok()?))),
+        Statistics::Int64(_) => Some(i64::from_le_bytes(bytes.try_into().ok()?)),
+        _ => None,
+    };
+    Some(match column_type {
+        T::Boolean => Value::Boolean(*bytes.first()? != 0),
+        T::Int | T::Long => Value::Long(int()?),
+        T::Float => Value::Float(f32::from_le_bytes(bytes.try_into().ok()?)),
+        T::Double => Value::Double(f64::from_le_bytes(bytes.try_into().ok()?)),
+        T::Decimal { scale, .. } => {
+            let unscaled = match statistics {
+                Statistics::FixedLenByteArray(_) | Statistics::ByteArray(_) => signed(bytes)?,
+                _ => i128::from(int()?),
+            };
+            Value::Decimal { unscaled, scale: *scale }
+        }
+        T::Date => Value::Date(i32::try_from(int()?).ok()?),
+        T::Timestamp => Value::Timestamp(int()?),
+        T::TimestampTz => Value::TimestampTz(int()?),
+        T::Text => Value::Text(std::str::from_utf8(bytes).ok()?.to_owned()),
+        T::Binary => Value::Binary(bytes.to_vec()),
+        T::List(_) | T::Struct(_) => return None,
+    })
+}
+
+/// Two's complement, most significant byte first, up to 16 bytes.
+fn signed(bytes: &[u8]) -> Option<i128> {
+    let first = *bytes.first()?;
+    let mut whole = if first & 0x80 == 0 { [0u8; 16] } else { [0xff; 16] };
+    let start = whole.len().checked_sub(bytes.len())?;
+    whole[start..].copy_from_slice(bytes);
+    Some(i128::from_be_bytes(whole))
+}

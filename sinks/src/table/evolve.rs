@@ -1,0 +1,126 @@
+//! The schema of a batch and the schema of its table, brought together.
+
+use lakebed_schemas::column::{ColumnType, TableSchema};
+use lakebed_schemas::value::Value;
+
+use crate::{Error, Result};
+
+/// A schema that has the columns of the table and those of a batch, and how rows move into it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Merged {
+    /// New columns have id 0.
+    pub(super) schema: TableSchema,
+    /// For each of its columns, which column of the batch it is; `None` where the batch has none.
+    sources: Vec<Option<usize>>,
+}
+
+/// The table's columns, promoted where the batch's are wider, and then the batch's new ones.
+///
+/// # Errors
+/// `Invalid` where a column has two types of which neither is a promotion of the other.
+pub(super) fn merge(table: &TableSchema, batch: &TableSchema) -> Result<Merged> {
+    let mut schema = table.clone();
+    let mut sources: Vec<Option<usize>> = Vec::with_capacity(batch.columns.len());
+    for column in &mut schema.columns {
+        let source = batch.index_of(&column.name);
+        if let Some(source) = source {
+            let ours = &batch.columns[source].column_type;
+            if promotes(&column.column_type, ours) {
+                column.column_type = ours.clone();
+            } else if column.column_type != *ours && !promotes(ours, &column.column_type) {
+                return Err(Error::invalid(format!(
+                    "column `{}` is {:?} in the table and {ours:?} in the batch",
+                    column.name, column.column_type
+                )));
+            }
+        }
+        sources.push(source);
+    }
+    for (source, column) in batch.columns.iter().enumerate() {
+        if table.index_of(&column.name).is_none() {
+            let mut column = column.clone();
+            column.id = 0;
+            schema.columns.push(column);
+            sources.push(Some(source));
+        }
+    }
+    Ok(Merged { schema, sources })
+}
+
+impl Merged {
+    /// Whether rows of the batch are rows of the merged schema as they are.
+    pub(super) fn is_identity(&self) -> bool {
+        self.sources.iter().enumerate().all(|(at, source)| *source == Some(at))
+    }
+
+    /// A row of the batch as a row of the merged schema.
+    pub(super) fn remap(&self, mut row: Vec<Value>) -> Vec<Value> {
+        let mut take = |source: usize| {
+            row.get_mut(source).map_or(Value::Null, |value| std::mem::replace(value, Value::Null))
+        };
+        self.sources.iter().map(|source| source.map_or(Value::Null, &mut take)).collect()
+    }
+}
+
+/// Whether `to` holds every value of `from` and Iceberg allows the change.
+fn promotes(from: &ColumnType, to: &ColumnType) -> bool {
+    use ColumnType as T;
+    match (from, to) {
+        (T::Int, T::Long) | (T::Float, T::Double) => true,
+        (T::Decimal { precision: from, scale: a }, T::Decimal { precision: to, scale: b }) => {
+            to > from && a == b
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lakebed_schemas::column::Column;
+
+    fn schema(columns: &[(&str, ColumnType, i32)]) -> TableSchema {
+        let columns = columns.iter().map(|(name, column_type, id)| Column {
+            name: (*name).into(),
+            source_name: (*name).into(),
+            column_type: column_type.clone(),
+            id: *id,
+        });
+        TableSchema { columns: columns.collect(), ..Default::default() }
+    }
+
+    #[test]
+    fn a_batch_adds_and_promotes_and_its_rows_follow() {
+        let table = schema(&[("a", ColumnType::Int, 1), ("gone", ColumnType::Text, 2)]);
+        let batch = schema(&[("new", ColumnType::Text, 0), ("a", ColumnType::Long, 0)]);
+
+        let merged = merge(&table, &batch).expect("compatible");
+
+        let expected = schema(&[
+            ("a", ColumnType::Long, 1),
+            ("gone", ColumnType::Text, 2),
+            ("new", ColumnType::Text, 0),
+        ]);
+        assert_eq!(merged.schema, expected);
+        assert!(!merged.is_identity());
+        let row = merged.remap(vec![Value::Text("x".into()), Value::Long(7)]);
+        assert_eq!(row, vec![Value::Long(7), Value::Null, Value::Text("x".into())]);
+    }
+
+    #[test]
+    fn a_batch_that_is_narrower_than_the_table_is_widened() {
+        let table = schema(&[("a", ColumnType::Long, 1)]);
+        let batch = schema(&[("a", ColumnType::Int, 0)]);
+        let merged = merge(&table, &batch).expect("compatible");
+        assert_eq!(merged.schema, table);
+        assert!(merged.is_identity());
+    }
+
+    #[test]
+    fn another_type_is_refused_by_name() {
+        let table = schema(&[("a", ColumnType::Long, 1)]);
+        let batch = schema(&[("a", ColumnType::Text, 0)]);
+        let error = merge(&table, &batch).expect_err("incompatible");
+        assert!(error.to_string().contains("`a`"), "{error}");
+    }
+}

@@ -1,0 +1,130 @@
+//! Placeholders answered: values that the source did not send are read back from the old row.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lakebed_schemas::column::TableSchema;
+use lakebed_schemas::value::{Value, key_hash};
+use roaring::RoaringBitmap;
+
+use super::KeyChange;
+use super::index::{KeyIndex, Location};
+use super::reader::{self, RowsWanted};
+use crate::Result;
+use crate::storage::Storage;
+
+/// Name of the column that names unanswered columns.
+const INCOMPLETE: &str = "_cdc_incomplete";
+
+/// Replaces every [`Value::Unavailable`] in `rows` by what the table's row has, as `index` knows it
+/// before the batch: the row of the same key, or of `inherit`. Where there is none, and where that
+/// row does not know either, the value becomes NULL and its column is named in `_cdc_incomplete`.
+/// Answers how many became NULL.
+///
+/// # Errors
+/// When an old row cannot be read.
+pub(super) async fn fill(
+    storage: &Storage,
+    index: &KeyIndex,
+    schema: &TableSchema,
+    changes: &mut [KeyChange],
+    hashes: &[u128],
+) -> Result<u64> {
+    let mut asking: Vec<(usize, Option<Location>)> = Vec::new();
+    let mut columns: BTreeSet<usize> = BTreeSet::new();
+    for (at, change) in changes.iter().enumerate() {
+        let Some(row) = &change.row else { continue };
+        let missing = row.iter().enumerate().filter(|(_, value)| **value == Value::Unavailable);
+        let before = columns.len();
+        let mut any = false;
+        missing.for_each(|(column, _)| {
+            any = true;
+            columns.insert(column);
+        });
+        debug_assert!(any || columns.len() == before, "columns come from placeholders");
+        if any {
+            let hash = change.inherit.as_ref().map_or(hashes[at], |key| key_hash(key));
+            asking.push((at, index.find(hash)));
+        }
+    }
+    if asking.is_empty() {
+        return Ok(0);
+    }
+    let incomplete = schema.index_of(INCOMPLETE);
+    columns.extend(incomplete);
+    let columns: Vec<usize> = columns.into_iter().collect();
+    let places: BTreeSet<Location> = asking.iter().filter_map(|(_, place)| *place).collect();
+    let old = read(storage, index, schema, &columns, places).await?;
+    let mut unanswered = 0;
+    for (at, place) in asking {
+        let old = place.and_then(|place| old.get(&place));
+        let row = changes[at].row.as_mut().expect("only rows ask");
+        unanswered += answer(schema, incomplete, &columns, row, old.map(Vec::as_slice));
+    }
+    Ok(unanswered)
+}
+
+/// These columns of the rows at these places.
+async fn read(
+    storage: &Storage,
+    index: &KeyIndex,
+    schema: &TableSchema,
+    columns: &[usize],
+    places: BTreeSet<Location>,
+) -> Result<BTreeMap<Location, Vec<Value>>> {
+    let mut by_file: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
+    for place in places {
+        by_file.entry(place.ordinal).or_default().insert(place.position);
+    }
+    by_file.retain(|ordinal, _| index.file(*ordinal).is_some());
+    let wanted = by_file.iter().filter_map(|(ordinal, positions)| {
+        let file = index.file(*ordinal)?.clone();
+        Some(RowsWanted { file, positions: positions.clone() })
+    });
+    let read = reader::read_rows(storage, schema, columns, wanted.collect()).await?;
+    let mut rows = BTreeMap::new();
+    for ((ordinal, positions), read) in by_file.into_iter().zip(read) {
+        let places = positions.iter().map(|position| Location { ordinal, position });
+        rows.extend(places.zip(read));
+    }
+    Ok(rows)
+}
+
+/// Fills one row from the old one; answers how many of its values nobody knows.
+fn answer(
+    schema: &TableSchema,
+    incomplete: Option<usize>,
+    columns: &[usize],
+    row: &mut [Value],
+    old: Option<&[Value]>,
+) -> u64 {
+    let old_value =
+        |column: usize| -> Option<&Value> { old?.get(columns.binary_search(&column).ok()?) };
+    let unknown_before = match incomplete.and_then(old_value) {
+        Some(Value::List(names)) => names.as_slice(),
+        _ => &[],
+    };
+    let mut unanswered = Vec::new();
+    for (column, value) in row.iter_mut().enumerate() {
+        if *value != Value::Unavailable {
+            continue;
+        }
+        let name = Value::Text(schema.columns[column].name.clone());
+        let known = old_value(column).filter(|_| !unknown_before.contains(&name));
+        *value = known.cloned().unwrap_or(Value::Null);
+        if known.is_none() {
+            unanswered.push(name);
+        }
+    }
+    let count = unanswered.len() as u64;
+    if let (Some(cell), false) = (incomplete.and_then(|at| row.get_mut(at)), unanswered.is_empty())
+    {
+        match cell {
+            Value::List(names) => {
+                unanswered.retain(|name| !names.contains(name));
+                names.append(&mut unanswered);
+            }
+            cell => *cell = Value::List(unanswered),
+        }
+    }
+    count
+}
