@@ -95,7 +95,8 @@ pub struct ChangeEvent {
     pub before: Option<Row>,
     /// The row after.
     pub after: Option<Row>,
-    /// The old key of a key change, from header `__debezium.oldkey`, as field name and JSON text.
+    /// The old key of a key change, from header `__debezium.oldkey`; `None` where there is no such
+    /// header, or where it cannot be read and the row has nothing to inherit from it.
     pub old_key: Option<Row>,
     /// Its place in the source.
     pub source: SourceInfo,
@@ -107,8 +108,23 @@ pub struct ChangeEvent {
     pub after_json: Option<String>,
     /// JSON text of `source`.
     pub source_json: Option<String>,
-    /// Hash of the value's inline schema, hex; `None` without one.
-    pub schema_hash: Option<String>,
+    /// Hash of the value's inline schema, 32 hex digits; `None` without one.
+    pub schema_hash: Option<Arc<str>>,
+}
+
+/// Records that Debezium writes beside row changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OtherKind {
+    /// The connector is alive.
+    Heartbeat,
+    /// Begin or end of a source transaction.
+    Transaction,
+    /// DDL of the source.
+    SchemaChange,
+    /// A signal sent to the connector.
+    Signal,
+    /// A notification sent by the connector.
+    Notification,
 }
 
 /// What a record turned out to be.
@@ -120,6 +136,11 @@ pub enum Decoded {
     Tombstone {
         /// The key; `None` when that is null too.
         key: Option<Row>,
+    },
+    /// A record that is no change of a row by its nature: for bronze only.
+    Other {
+        /// What it is.
+        kind: OtherKind,
     },
     /// Cannot be understood: says what is wrong, without any value of the row.
     Malformed {

@@ -6,7 +6,11 @@
 pub mod bronze;
 pub mod change_event;
 pub mod column;
+pub mod column_text;
 pub mod config;
+mod decimal;
+pub mod evolve;
 pub mod position;
 pub mod silver;
+mod temporal;
 pub mod value;

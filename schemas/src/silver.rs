@@ -17,3 +17,8 @@ pub fn system_columns() -> Vec<(&'static str, ColumnType)> {
 
 /// The system column added where deletes are soft.
 pub const DELETED: &str = "_cdc_deleted";
+
+/// Whether a column of a silver table is one of ours and not the source's.
+pub fn is_system(name: &str) -> bool {
+    name == DELETED || system_columns().iter().any(|(system, _)| *system == name)
+}

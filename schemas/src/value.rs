@@ -38,6 +38,11 @@ pub enum Value {
     List(Vec<Value>),
     /// Struct, fields in the order of its type.
     Struct(Vec<Value>),
+    /// A value that the field's type cannot hold (infinity, BC, too many digits), as text.
+    ///
+    /// Lives between the decoder and [`crate::evolve::Plan`], which applies the table's policy;
+    /// never reaches a table.
+    OutOfRange(String),
 }
 
 impl Value {
@@ -50,7 +55,7 @@ impl Value {
     pub fn weight(&self) -> usize {
         size_of::<Self>()
             + match self {
-                Self::Text(text) => text.len(),
+                Self::Text(text) | Self::OutOfRange(text) => text.len(),
                 Self::Binary(bytes) => bytes.len(),
                 Self::List(items) | Self::Struct(items) => items.iter().map(Self::weight).sum(),
                 _ => 0,
@@ -87,6 +92,7 @@ impl Value {
                 tagged(out, 10, &(items.len() as u64).to_le_bytes());
                 items.iter().for_each(|item| item.canonical(out));
             }
+            Self::OutOfRange(text) => sized(out, 11, text.as_bytes()),
         }
     }
 

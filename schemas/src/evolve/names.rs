@@ -1,0 +1,54 @@
+//! Names of columns: the source's name made fit for every reader, unique in its table.
+
+use crate::silver;
+
+/// What the names of our own columns begin with. The source's columns may not.
+const RESERVED: &str = "_cdc_";
+
+/// The name that a source's field gets in a table: lower case, `[a-z0-9_]`, everything else `_`;
+/// with the suffix `__2`, `__3`, … where `taken` holds it already or where it is one of ours.
+pub fn column_name(source_name: &str, taken: impl Fn(&str) -> bool) -> String {
+    let mut base: String = source_name
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '_' })
+        .collect();
+    if base.is_empty() {
+        base.push('_');
+    }
+    let reserved = base.starts_with(RESERVED) || silver::is_system(&base);
+    if !reserved && !taken(&base) {
+        return base;
+    }
+    let mut suffix = 2u32;
+    loop {
+        let name = format!("{base}__{suffix}");
+        if !taken(&name) {
+            return name;
+        }
+        suffix += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_lower_case_and_plain() {
+        let free = |_: &str| false;
+        assert_eq!(column_name("Order Total", free), "order_total");
+        assert_eq!(column_name("ünï", free), "_n_");
+        assert_eq!(column_name("a.b", free), "a_b");
+        assert_eq!(column_name("1st", free), "1st");
+        assert_eq!(column_name("", free), "_");
+    }
+
+    #[test]
+    fn taken_and_reserved_names_get_the_next_free_suffix() {
+        let taken = |name: &str| matches!(name, "id" | "id__2");
+        assert_eq!(column_name("ID", taken), "id__3");
+        assert_eq!(column_name("_cdc_op", |_| false), "_cdc_op__2");
+        assert_eq!(column_name("_CDC_mine", |_| false), "_cdc_mine__2");
+    }
+}
