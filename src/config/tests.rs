@@ -1,0 +1,476 @@
+//! What the loader takes, and what it says of what it does not take.
+
+use super::*;
+use lakebed_schemas::config::{BadRecords, OnGap, OutOfRange, TableFormat, Topics};
+use std::time::Duration;
+
+/// Design, section 9, word for word but for what is not built.
+const DESIGN: &str = r#"
+kafka:                                      # *
+  bootstrap_servers: localhost:9092         # *
+  group_id: lakebed                         # default: lakebed
+  security: { protocol: SASL_SSL, mechanism: SCRAM-SHA-512, username: "${env:KAFKA_USER}", password: "${env:KAFKA_PASSWORD}", ca_file: /etc/ca.pem }
+  properties: {}
+records:
+  format: json
+  registry: { type: confluent, url: http://localhost:8081 }
+lake:                                       # *
+  location: /var/lib/lakebed/lake
+  format: iceberg                           # *
+  catalog: { type: filesystem }
+  s3: { region: eu-west-1, endpoint: "http://127.0.0.1:9000", path_style: true, access_key_id: "${env:K}", secret_access_key: "${env:S}" }
+  sink_id: lakebed
+  bronze: { database: bronze }
+  silver: { database: silver }
+  readers: [athena]
+tables:
+  - topic: shop.public.orders
+    name: orders
+    key: [order_id]
+    deletes: hard
+    mode: merge-on-read
+    partition_by: []
+    columns: {}
+    start: earliest
+    on_gap: halt
+    out_of_range: halt
+batch: { max_age: 10s, max_rows: 100000, max_bytes: 64MiB }
+bad_records: halt
+memory: { max: 1GiB }
+maintenance: {}
+http: { listen: 127.0.0.1:9464 }
+"#;
+
+const SMALLEST: &str = "\
+kafka:
+  bootstrap_servers: localhost:9092
+lake:
+  location: /lake
+  format: iceberg
+tables:
+  - topic: shop.public.orders
+";
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "KAFKA_USER" => Some("alice".to_owned()),
+        "KAFKA_PASSWORD" => Some("hunter2,secret".to_owned()),
+        "K" | "S" => Some("s3cr3t".to_owned()),
+        _ => None,
+    }
+}
+
+fn read(text: &str) -> Result<ResolvedConfig, ConfigError> {
+    parse(text, Path::new("lakebed.yaml"), &env)
+}
+
+fn accepted(text: &str) -> ResolvedConfig {
+    read(text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn refused(text: &str) -> String {
+    read(text).expect_err("refused").to_string()
+}
+
+/// The smallest file with one line put in place of another.
+fn with(old: &str, new: &str) -> String {
+    assert!(SMALLEST.contains(old), "{old}");
+    SMALLEST.replace(old, new)
+}
+
+#[test]
+fn the_smallest_file_is_enough() {
+    let config = accepted(SMALLEST);
+
+    assert_eq!(config.kafka.group_id, "lakebed");
+    assert_eq!(config.lake.sink_id, "lakebed");
+    assert_eq!(config.memory_max, 1 << 30);
+    assert_eq!(config.http_listen.as_deref(), Some("127.0.0.1:9464"));
+    let table = &config.tables[0];
+    assert_eq!(table.table_name("shop.public.orders").as_deref(), Some("public_orders"));
+    assert_eq!(table.silver("public_orders").expect("on").to_string(), "silver.public_orders");
+    assert_eq!(table.batch.age_max, Duration::from_secs(10));
+    assert_eq!((table.batch.rows_max, table.batch.bytes_max), (100_000, 64 << 20));
+    assert_eq!(table.bad_records, BadRecords::Halt);
+    assert!(table.key.is_none() && !table.topic_in_key);
+}
+
+#[test]
+fn every_key_of_the_design_is_understood() {
+    // All of it parses; the registry alone is refused, by name.
+    assert_eq!(
+        refused(DESIGN),
+        "lakebed.yaml:9:3: `records.registry`: schema registries: not yet in this release; \
+         remove it and use `json`"
+    );
+    let config = accepted(&DESIGN.replace("  registry: {", "  # registry: {"));
+    let properties: std::collections::BTreeMap<_, _> =
+        config.kafka.client_properties().into_iter().collect();
+    assert_eq!(properties["sasl.username"], "alice");
+    assert_eq!(properties["sasl.password"], "hunter2,secret");
+    assert_eq!(properties["security.protocol"], "SASL_SSL");
+    assert_eq!(properties["ssl.ca.location"], "/etc/ca.pem");
+    assert_eq!(config.tables[0].key.as_deref(), Some(&["order_id".to_owned()][..]));
+    assert_eq!(config.tables[0].table_name("shop.public.orders").as_deref(), Some("orders"));
+}
+
+#[test]
+fn the_example_is_accepted_and_gives_the_defaults() {
+    let example = include_str!("../../examples/lakebed.yaml");
+    let (full, smallest) = (accepted(example), accepted(SMALLEST));
+
+    let same = |config: &ResolvedConfig| {
+        format!("{:?}", config).replace("/var/lib/lakebed/lake", "/lake").replace("[Athena]", "[]")
+    };
+    assert_eq!(same(&full), same(&smallest));
+}
+
+#[test]
+fn overrides_of_a_table_win_key_by_key() {
+    let config = accepted(
+        "
+kafka: { bootstrap_servers: 'a:1, b:2', properties: { fetch.min.bytes: 1, log.connection.close: false } }
+lake: { location: /lake, format: iceberg, bronze: false }
+batch: { max_age: 5s, max_rows: 10 }
+bad_records: { dead_letter_topic: dlq }
+http: false
+tables:
+  - topics: [a.b, a.c]
+    on_gap: record
+    out_of_range: text
+    format: delta
+    batch: { max_age: 1m }
+    bad_records: halt
+    layers: { bronze: { database: raw }, silver: { database: cur } }
+    columns: { price: { type: 'decimal(12,2)', encoding: base64 } }
+  - topic_pattern: 'x\\.(?<table>\\w+)'
+    name: all_${table}
+    layers: [silver]
+",
+    );
+
+    let [first, second] = &config.tables[..] else { panic!("two entries") };
+    assert_eq!(first.format, TableFormat::Delta);
+    assert_eq!((first.batch.age_max.as_secs(), first.batch.rows_max), (60, 10));
+    assert_eq!(first.bad_records, BadRecords::Halt);
+    assert_eq!((first.on_gap, first.out_of_range), (OnGap::Record, OutOfRange::Text));
+    assert_eq!(first.bronze("b").expect("on").relative(), "raw/b");
+    assert_eq!(first.silver("b").expect("on").relative(), "cur/b");
+    assert_eq!(first.columns["price"].encoding.as_deref(), Some("base64"));
+    assert!(matches!(&first.topics, Topics::Names(names) if names.len() == 2));
+    assert_eq!(second.bad_records, BadRecords::DeadLetterTopic("dlq".to_owned()));
+    assert_eq!(second.bronze("b"), None);
+    assert_eq!(second.table_name("x.Order-Lines"), None, "the whole topic has to match");
+    assert_eq!(second.table_name("x.Orders").as_deref(), Some("all_orders"));
+    assert!(second.topic_in_key, "several topics may give one name");
+    assert_eq!(config.http_listen, None);
+    assert_eq!(config.kafka.properties.0["fetch.min.bytes"], "1");
+}
+
+#[test]
+fn every_unknown_key_is_named_with_its_line_and_the_nearest_one() {
+    let text = with("  bootstrap_servers:", "  boostrap_server: x\n  bootstrap_servers:")
+        + "    key_fields: [id]\n    onGap: halt\nbtach: {}\n";
+
+    assert_eq!(
+        refused(&text),
+        "lakebed.yaml:2:3: `kafka.boostrap_server`: there is no key `boostrap_server`; did you mean `bootstrap_servers`?\n\
+         lakebed.yaml:9:5: `tables[0].key_fields`: there is no key `key_fields`; did you mean `key`?\n\
+         lakebed.yaml:10:5: `tables[0].onGap`: there is no key `onGap`; did you mean `on_gap`?\n\
+         lakebed.yaml:11:1: `btach`: there is no key `btach`; did you mean `batch`?"
+    );
+}
+
+#[test]
+fn a_wrong_value_is_named_with_what_was_expected() {
+    let cases = [
+        (
+            with("localhost:9092", "[a]"),
+            "2:22: `kafka.bootstrap_servers`: expected text, found a list; write text",
+        ),
+        (
+            with("format: iceberg", "format: icberg"),
+            "5:11: `lake.format`: `icberg` is not known here; did you mean `iceberg`?",
+        ),
+        (with("  format: iceberg\n", ""), "4:3: `lake.format`: is missing; add `format`"),
+        (
+            with("topic: shop.public.orders", "topic: 12"),
+            "7:12: `tables[0].topic`: expected text, found the number `12`; put it in quotes",
+        ),
+        (
+            format!("{SMALLEST}memory: {{ max: 1 }}\n"),
+            "8:16: `memory.max`: expected a size with its unit, such as `64MiB` or `1GiB`, found the number `1`; write a size with its unit, such as `64MiB` or `1GiB`",
+        ),
+        (
+            format!("{SMALLEST}batch: {{ max_age: 10 sec }}\n"),
+            "8:19: `batch.max_age`: expected a duration with its unit, such as `10s`, `500ms` or `24h`, found `10 sec`; write a duration with its unit, such as `10s`, `500ms` or `24h`",
+        ),
+        (
+            format!("{SMALLEST}batch: {{ max_rows: many }}\n"),
+            "8:20: `batch.max_rows`: expected a whole number, found `many`; write a whole number",
+        ),
+        (
+            format!("{SMALLEST}bad_records: skip\n"),
+            "8:14: `bad_records`: `skip` is not known here; the only one is `halt`",
+        ),
+        (
+            format!("{SMALLEST}http: on\n"),
+            "8:7: `http`: expected `false` or `{ listen: host:port }`, found `on`; write `false` or `{ listen: host:port }`",
+        ),
+        (
+            format!("{SMALLEST}    mode: [x]\n"),
+            "8:11: `tables[0].mode`: expected one of `merge-on-read`, `copy-on-write`, found a list; write one of `merge-on-read`, `copy-on-write`",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(refused(&text), format!("lakebed.yaml:{expected}"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_valid_yaml_is_refused_with_its_line_and_without_its_text() {
+    let error = refused("kafka:\n  password: \"hunter2\n");
+    assert!(error.starts_with("lakebed.yaml:"), "{error}");
+    assert!(error.contains("is not valid YAML") && !error.contains("hunter2"), "{error}");
+    let twice = refused(&format!("{SMALLEST}kafka: {{}}\n"));
+    assert!(twice.starts_with("lakebed.yaml:8:1: is not valid YAML"), "{twice}");
+    assert!(refused("").contains("expected a block of keys, found nothing"));
+}
+
+#[test]
+fn all_problems_of_meaning_come_at_once_each_with_its_line() {
+    let text = "\
+kafka:
+  bootstrap_servers: localhost
+  properties: { auto.offset.reset: latest, fetch.min.bytes: 1 }
+  security: { protocol: SASL_PLAINTEXT, username: u, ca_file: /x }
+lake:
+  location: gs://bucket
+  format: iceberg
+  bronze: { database: lake }
+  silver: { database: lake }
+tables:
+  - topic: a.b
+    topics: [a.c]
+  - topic: shop.t
+    layers: { bronze: false, silver: { database: Current } }
+    key: []
+    batch: { max_bytes: 1GiB }
+maintenance: { age_min: 1h }
+http: { listen: nine }
+";
+    let error = read(text).expect_err("refused");
+    let found: Vec<_> = error
+        .problems
+        .iter()
+        .map(|p| (p.place.expect("place").0, p.problem.path.as_str()))
+        .collect();
+
+    assert_eq!(
+        found,
+        [
+            (2, "kafka.bootstrap_servers"),
+            (3, "kafka.properties.auto.offset.reset"),
+            (4, "kafka.security"),
+            (4, "kafka.security"),
+            (4, "kafka.security.ca_file"),
+            (6, "lake.location"),
+            (11, "tables[0]"),
+            (14, "tables[1].layers.silver.database"),
+            (15, "tables[1].key"),
+            (16, "tables[1].batch.max_bytes"),
+            (17, "maintenance.age_min"),
+            (18, "http.listen"),
+        ]
+    );
+    assert!(error.to_string().contains("a reset would skip or repeat records"), "{error}");
+}
+
+#[test]
+fn bronze_and_silver_may_not_share_a_database() {
+    let text = with("format: iceberg", "format: iceberg\n  bronze: { database: silver }");
+    assert_eq!(
+        refused(&text),
+        "lakebed.yaml:8:5: `tables[0]`: bronze and silver are both in database `silver`; \
+         give them databases of their own"
+    );
+}
+
+#[test]
+fn two_entries_may_read_one_topic_only_into_different_tables() {
+    let twice = format!("{SMALLEST}  - topic: shop.public.orders\n    format: delta\n");
+    let error = refused(&twice);
+    assert!(
+        error.starts_with(
+            "lakebed.yaml:8:5: `tables[1]`: table `bronze.public_orders` is also the table of `tables[0]`; \
+             give one of them another `name`"
+        ),
+        "{error}"
+    );
+    let apart = accepted(&format!("{twice}    name: orders_delta\n"));
+    let routed = apart.route([]).expect("no clash");
+    assert_eq!(routed.len(), 2);
+    assert_eq!(routed[1].name, "orders_delta");
+    assert_eq!(routed[1].topics, ["shop.public.orders"]);
+}
+
+#[test]
+fn patterns_take_topics_of_rows_and_clashing_names_are_refused() {
+    let config = accepted(&with("topic: shop.public.orders", "topic_pattern: '.*'"));
+    let topics =
+        ["shop.a.b", "__consumer_offsets", "__debezium-heartbeat.shop", "shop.transaction"];
+
+    let routed = config.route(topics).expect("no clash");
+    assert_eq!(routed.len(), 1);
+    assert_eq!(
+        (routed[0].name.as_str(), &routed[0].topics[..]),
+        ("a_b", &["shop.a.b".to_owned()][..])
+    );
+    let clash = config.route(["shop.a.b", "shop.a_b"]).expect_err("clash");
+    assert_eq!(clash.len(), 1);
+    assert!(clash[0].message.contains("`shop.a.b`, `shop.a_b` would share table `a_b`"));
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_name() {
+    let entry = |line: &str| format!("{SMALLEST}    {line}\n");
+    let cases = [
+        (with("lake:", "records: { format: avro }\nlake:"), "`records.format`: Avro records"),
+        (
+            with("lake:", "records: { format: protobuf }\nlake:"),
+            "`records.format`: Protobuf records",
+        ),
+        (
+            with("lake:", "records: { flattened: true }\nlake:"),
+            "`records.flattened`: flattened records",
+        ),
+        (
+            with("format: iceberg", "format: iceberg\n  catalog: { type: glue }"),
+            "`lake.catalog.type`: the Glue catalog",
+        ),
+        (
+            with("format: iceberg", "format: iceberg\n  catalog: { type: rest }"),
+            "`lake.catalog.type`: the Iceberg REST catalog",
+        ),
+        (entry("mode: copy-on-write"), "`tables[0].mode`: copy-on-write"),
+        (entry("deletes: soft"), "`tables[0].deletes`: soft deletes"),
+        (entry("partition_by: ['day(x)']"), "`tables[0].partition_by`: partitioned silver tables"),
+        (entry("start: latest"), "`tables[0].start`: starting at the end"),
+        (
+            entry("columns: { a: { exclude: true } }"),
+            "`tables[0].columns.a.exclude`: leaving columns out",
+        ),
+        (entry("columns: { a: { mask: x } }"), "`tables[0].columns.a.mask`: masking"),
+        (entry("records: { format: avro }"), "`tables[0].records.format`: Avro records"),
+        (
+            format!("{SMALLEST}maintenance: {{ compaction: true }}\n"),
+            "`maintenance.compaction`: compaction",
+        ),
+        (
+            with(
+                "lake:",
+                "  security: { protocol: SASL_SSL, mechanism: AWS_MSK_IAM, username: u, password: \"${env:K}\" }\nlake:",
+            ),
+            "`kafka.security.mechanism`: token authentication",
+        ),
+    ];
+    for (text, expected) in cases {
+        let error = refused(&text);
+        assert!(error.contains(&format!("{expected}: not yet in this release; ")), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn names_and_patterns_are_checked() {
+    let entry = |line: &str| with("  - topic: shop.public.orders", &format!("  - {line}"));
+    let cases = [
+        ("topic_pattern: '('", "is no regular expression"),
+        ("{ topic_pattern: '(a)', name: $2 }", "uses capture `2`, which the topics do not have"),
+        ("{ topic: a, name: '$1' }", "uses capture `1`"),
+        ("{ topic: a, name: 'a$' }", "has a `$` that names no capture"),
+        ("{ topic: a, name: Orders }", "cannot name a table in every catalog"),
+        ("{ topic: a, name: ../x }", "cannot name a table in every catalog"),
+        ("{ name: a }", "names no topic"),
+        ("{ topic: a, columns: { p: { encoding: base64 } } }", "does not say what the column is"),
+        ("{ topic: a, layers: [] }", "both layers are off"),
+        ("{ topic: a, bad_records: { dead_letter_topic: 'a b' } }", "is not the name of a topic"),
+    ];
+    for (line, expected) in cases {
+        let error = refused(&entry(line));
+        assert!(
+            error.starts_with("lakebed.yaml:7:") && error.contains(expected),
+            "{line}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_reference_is_named_and_a_literal_secret_refused() {
+    let secret = |value: &str| {
+        with(
+            "lake:",
+            &format!(
+                "  security: {{ protocol: SASL_SSL, mechanism: PLAIN, username: u, password: {value} }}\nlake:"
+            ),
+        )
+    };
+    assert_eq!(
+        refused(&secret("\"${env:NOT_THERE}\"")),
+        "lakebed.yaml:3:76: `kafka.security.password`: environment variable `NOT_THERE` is not set; \
+         set `NOT_THERE` for this process"
+    );
+    assert!(
+        refused(&secret("\"${file:/not/there}\"")).contains("file `/not/there` cannot be read")
+    );
+    let literal = refused(&secret("hunter3"));
+    assert!(literal.contains("a secret stands in the file itself"), "{literal}");
+    assert!(!literal.contains("hunter3"), "{literal}");
+    assert!(refused(&secret("\"${env:K\"")).contains("is not closed"));
+}
+
+#[test]
+fn a_file_gives_its_content_without_the_last_line_break() {
+    let folder = tempfile::tempdir().expect("folder");
+    std::fs::write(folder.path().join("password"), "p4ss\n").expect("write");
+    let text = with(
+        "lake:",
+        "  security: { protocol: SASL_SSL, mechanism: PLAIN, username: u, password: \"${file:password}\" }\nlake:",
+    );
+
+    let config = parse(&text, &folder.path().join("lakebed.yaml"), &env).expect("accepted");
+    assert_eq!(config.kafka.security.password.expect("given").expose(), "p4ss");
+}
+
+#[test]
+fn no_secret_is_shown_by_debug_or_by_an_error() {
+    let config = accepted(&DESIGN.replace("  registry: {", "  # registry: {"));
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hunter2") && !shown.contains("s3cr3t"), "{shown}");
+
+    // Whatever key a secret is put at by mistake.
+    for (old, new) in [
+        ("localhost:9092", "\"${env:KAFKA_PASSWORD}\""),
+        ("format: iceberg", "format: \"${env:KAFKA_PASSWORD}\""),
+        ("location: /lake", "location: \"gs://${env:KAFKA_PASSWORD}\""),
+        ("topic: shop.public.orders", "topic: a\n    name: \"${env:KAFKA_PASSWORD}\""),
+        ("lake:", "  properties: { group.id: \"${env:KAFKA_PASSWORD}\" }\nlake:"),
+        ("lake:", "memory: { max: \"${env:KAFKA_PASSWORD}\" }\nlake:"),
+    ] {
+        let error = refused(&with(old, new));
+        assert!(!error.contains("hunter2") && !error.contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn a_relative_location_starts_from_the_files_folder() {
+    let text = with("/lake", "./lake");
+    let config = parse(&text, Path::new("/etc/lakebed/lakebed.yaml"), &env).expect("accepted");
+    assert_eq!(config.lake.location, "/etc/lakebed/lake");
+}
+
+#[test]
+fn a_key_without_value_is_not_given_and_an_unknown_one_still_refused() {
+    accepted(&format!("{SMALLEST}    key:\nbatch:\nmaintenance:\n"));
+    assert!(refused(&format!("{SMALLEST}mantenance:\n")).contains("did you mean `maintenance`?"));
+}
