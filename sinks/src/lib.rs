@@ -11,8 +11,12 @@ pub mod conformance;
 pub mod delta;
 pub mod error;
 pub mod failpoint;
+#[cfg(any(test, feature = "test-utils"))]
+pub mod faults;
 pub mod iceberg;
 pub mod log;
+#[cfg(any(test, feature = "test-utils"))]
+pub mod memory;
 pub mod storage;
 pub mod table;
 

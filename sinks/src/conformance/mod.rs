@@ -1,0 +1,80 @@
+//! One behaviour suite for every table log.
+//!
+//! A format passes by implementing [`LogFactory`] and writing, in its test module,
+//! `crate::conformance_tests!(MyFactory::new());`: one test for each behaviour, on a table of its
+//! own in a temporary folder.
+
+pub mod bench;
+pub mod commits;
+pub mod fixture;
+pub mod rows;
+pub mod upkeep;
+
+use async_trait::async_trait;
+use lakebed_schemas::column::TableSchema;
+
+use crate::Result;
+use crate::log::{TableLog, TableOptions};
+use crate::storage::Storage;
+
+/// Makes and opens tables of one format.
+#[async_trait]
+pub trait LogFactory: Send + Sync {
+    /// Makes an empty table with this schema (ids assigned) at `storage`, which holds none.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    async fn create(
+        &self,
+        storage: &Storage,
+        options: &TableOptions,
+        schema: &TableSchema,
+    ) -> Result<Box<dyn TableLog>>;
+
+    /// Opens the table at `storage`: a new process, knowing nothing but what is stored.
+    ///
+    /// # Errors
+    /// When there is none or it cannot be read.
+    async fn open(&self, storage: &Storage, options: &TableOptions) -> Result<Box<dyn TableLog>>;
+}
+
+/// One test for each behaviour, on tables that `$factory` (an expression) makes.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($factory:expr) => {
+        $crate::conformance_tests!(@each $factory;
+            commits: staged_files_are_invisible_until_commit
+            commits: a_replayed_batch_is_written_once
+            commits: a_lost_race_commits_the_same_files_again
+            commits: a_lost_reply_is_recognised
+            commits: a_lost_request_is_sent_again
+            commits: a_commit_that_lands_late_is_not_applied_twice
+            commits: a_refusal_before_the_commit_point_is_tried_again
+            commits: silence_without_end_stops_the_table_and_loses_nothing
+            commits: a_zombie_is_refused
+            commits: a_zombie_is_refused_after_a_long_sleep_with_cleanup
+            commits: a_change_that_does_not_fit_is_refused
+            commits: offsets_move_without_rows
+            rows: two_deletes_of_one_file_add_up
+            rows: a_table_opened_again_has_the_same_index
+            rows: a_schema_changes_in_the_commit_of_its_data
+            rows: two_writers_may_add_columns_at_once
+            rows: bronze_lands_in_its_partitions
+            rows: placeholders_keep_what_the_row_had
+            rows: every_type_reads_back_as_it_was_written
+            rows: a_key_with_two_rows_is_healed
+            rows: rows_that_others_moved_are_found_again
+            upkeep: metadata_for_each_commit_stays_flat
+            upkeep: cleanup_keeps_what_readers_need
+            bench: an_upsert_costs_what_its_batch_costs
+        );
+    };
+    (@each $factory:expr; $($module:ident: $name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $crate::conformance::$module::$name(&$factory).await;
+            }
+        )*
+    };
+}
