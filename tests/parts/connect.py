@@ -45,6 +45,8 @@ class Connect(Part):
             "scheduled.rebalance.max.delay.ms": 0,
             # What `wait_caught_up` waits for: Connect writes a connector's position this often.
             "offset.flush.interval.ms": 1000,
+            # Rows with large texts: the default ends at 1 MB.
+            "producer.max.request.size": 16_777_216,
         }
         for topic in ("config", "offset", "status"):
             settings[f"{topic}.storage.topic"] = f"__connect-{topic}"
