@@ -96,6 +96,7 @@ fn kind(value: &Value) -> Misfit {
         Value::Binary(_) => "binary",
         Value::List(_) => "a list",
         Value::Struct(_) => "a struct",
+        Value::OutOfRange(_) => "out of range, with no policy applied",
     })
 }
 
