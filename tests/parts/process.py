@@ -75,7 +75,12 @@ class Part:
         if not self.data.exists():
             self.data.mkdir()
             self.own(self.data)
-            self.prepare()
+            try:
+                self.prepare()
+            except BaseException:
+                # Half prepared data would be taken for whole at the next start.
+                shutil.rmtree(self.data, ignore_errors=True)
+                raise
         self._watched_until = self.log.stat().st_size if self.log.exists() else 0
         self._process = self.child(self.command(), self.environment())
         atexit.register(self.stop)
@@ -122,7 +127,11 @@ class Part:
         self.start()
 
     def __enter__(self):
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def __exit__(self, *_) -> None:
         self.stop()

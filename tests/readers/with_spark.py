@@ -39,7 +39,9 @@ class Spark:
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.memory": "2g",
-            "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder} -Duser.timezone=UTC -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+            # One quick compiler: these queries are too small for the good one to pay.
+            "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder} -Duser.timezone=UTC"
+            " -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
             "spark.sql.session.timeZone": "UTC",
