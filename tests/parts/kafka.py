@@ -13,6 +13,8 @@ _SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule required
 
 class Kafka(Part):
     name = "kafka"
+    # 4 s on an idle machine; several times that when both cores compile.
+    start_seconds = 120.0
     username = "lakebed"
     password = "lakebed-test-secret"
 
