@@ -5,3 +5,7 @@
 
 pub mod config;
 pub mod fold;
+pub mod health;
+pub mod http;
+pub mod metrics;
+pub mod telemetry;
