@@ -117,5 +117,34 @@ mod armed {
             assert_eq!(parse("after-stage:0"), None);
             assert_eq!(parse("afterstage"), None);
         }
+
+        /// Runs only as the child of the next test, which sets its trap.
+        #[test]
+        fn victim() {
+            if std::env::var("LAKEBED_KILL_AT").is_ok() {
+                super::super::hit(crate::failpoint::BEFORE_STAGE);
+                super::super::hit(crate::failpoint::AFTER_STAGE);
+                eprintln!("first hit survived");
+                super::super::hit(crate::failpoint::AFTER_STAGE);
+                eprintln!("second hit survived");
+            }
+        }
+
+        #[test]
+        fn a_trap_kills_the_process_at_its_hit_and_says_so_first() {
+            use std::os::unix::process::ExitStatusExt;
+
+            let output = std::process::Command::new(std::env::current_exe().expect("this test"))
+                .args(["--exact", "failpoint::armed::tests::victim", "--nocapture"])
+                .env("LAKEBED_KILL_AT", "after-stage:2")
+                .output()
+                .expect("the victim ran");
+
+            assert_eq!(output.status.signal(), Some(9));
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains("first hit survived"), "{said}");
+            assert!(said.contains("failpoint after-stage hit\n"), "{said}");
+            assert!(!said.contains("second hit survived"), "{said}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod append;
 pub mod arrow_values;
+mod column_stats;
 mod evolve;
 pub mod field_ids;
 pub mod file_name;
@@ -16,6 +17,9 @@ pub mod reader;
 pub mod settle;
 pub mod upsert;
 pub mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
