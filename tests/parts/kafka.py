@@ -99,6 +99,9 @@ class Kafka(Part):
             "num.partitions": 1,
             "auto.create.topics.enable": "false",
             "group.initial.rebalance.delay.ms": 0,
+            # A member that was killed keeps its partitions for a session; tests that kill often
+            # ask for a short one.
+            "group.min.session.timeout.ms": 1000,
             "log.retention.ms": -1,
             "log.cleaner.dedupe.buffer.size": 2_097_152,
             "message.max.bytes": 16_777_216,
