@@ -1,1 +1,21 @@
-//! Iceberg tables: not yet written.
+//! Iceberg tables, format version 2, merge-on-read with position deletes.
+//!
+//! [`log::IcebergLog`] is the table log; everything else serves it. The `iceberg` crate gives the
+//! spec's types, manifests and metadata; reading and writing of objects is ours alone, so that
+//! every request is counted and nothing of that crate's Arrow gets in here.
+
+mod convert;
+mod log;
+mod maintenance;
+mod manifests;
+mod metadata;
+mod pointer;
+mod position_deletes;
+mod progress;
+mod stage;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use convert::foreign_topic_partition;
+pub use log::IcebergLog;

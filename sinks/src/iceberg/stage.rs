@@ -1,0 +1,562 @@
+//! Staging one commit: delete files, manifests, manifest list and metadata, all invisible.
+//!
+//! Reads nothing but manifests that are due for merging. Whatever is left over by an attempt that
+//! lost is an orphan, which maintenance removes.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use iceberg::spec::{
+    DataContentType, DataFile as IcebergFile, DataFileBuilder, DataFileFormat, ManifestContentType,
+    ManifestFile, Operation, Schema, SchemaRef, Struct, TableMetadata,
+};
+use lakebed_schemas::column::TableSchema;
+use lakebed_schemas::position::Fit;
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use super::convert::{evolve, lower_bound, partition_tuple, upper_bound};
+use super::manifests::{self, Entry, ManifestContext};
+use super::metadata::{self, Next};
+use super::pointer::Located;
+use super::position_deletes::{self, DeleteFile, Target};
+use super::progress::{self, Progress};
+use super::state::{DeleteStats, Placement, READS_AT_ONCE, Reader, State};
+use crate::log::{DataFile, LiveFile, TableChange, TableOptions};
+use crate::storage::Storage;
+use crate::{Error, Result};
+
+/// Manifests up to this size are remembered, so that merging recent ones reads nothing.
+const REMEMBERED_BYTES_MAX: usize = 32 << 10;
+/// Staged delete files older than this are written anew: cleanup may have taken them for orphans.
+const REUSE_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// Delete files of one change, in storage and invisible.
+#[derive(Debug)]
+pub(super) struct StagedDeletes {
+    commit_id: Uuid,
+    deleted: BTreeMap<String, RoaringBitmap>,
+    staged_at: Instant,
+    files: Vec<(String, DeleteFile)>,
+}
+
+impl StagedDeletes {
+    /// Whether they are what `change` needs: a conflict restages the same change on another head.
+    pub(super) fn serves(&self, change: &TableChange, age_max: Duration) -> bool {
+        self.commit_id == change.commit_id
+            && self.deleted == change.deleted
+            && self.staged_at.elapsed() < age_max.min(REUSE_AGE_MAX)
+    }
+}
+
+/// Everything that one commit makes visible, in storage but for the metadata itself.
+#[derive(Debug)]
+pub(super) struct Staged {
+    pub(super) located: Located,
+    pub(super) snapshot_id: i64,
+    /// The metadata as it will be stored.
+    pub(super) bytes: Vec<u8>,
+    metadata: TableMetadata,
+    manifests: Vec<ManifestFile>,
+    added: Vec<(DataFile, Placement)>,
+    deletes: Vec<(String, DeleteStats)>,
+    progress: Progress,
+    schema: TableSchema,
+}
+
+/// Checks that `change` can be made on this head.
+///
+/// # Errors
+/// `Invalid`, naming what does not fit.
+pub(super) fn check(state: &State, change: &TableChange) -> Result<()> {
+    let head = &state.head;
+    let refused = |what: String| {
+        Err(Error::invalid(format!("table `{}`: {what}", state.metadata.location())))
+    };
+    match head.checkpoint.fit(&change.delta) {
+        Fit::Applies => {}
+        Fit::Covered => return refused("the batch is covered by the table's checkpoint".into()),
+        Fit::Overtaken { tp, stored, start } => {
+            return refused(format!(
+                "the batch starts at {tp}@{start}, the table is at {stored:?}"
+            ));
+        }
+    }
+    if !change.added.is_empty() && !metadata::is_writable(state.metadata.default_partition_spec()) {
+        return refused(
+            "its partition spec is not one that Lakebed writes (none, or one identity column)"
+                .into(),
+        );
+    }
+    let mut paths = HashSet::new();
+    for file in &change.added {
+        if head.files.contains_key(&file.path) || !paths.insert(&file.path) {
+            return refused(format!("`{}` is in the table already", file.path));
+        }
+    }
+    for (path, positions) in &change.deleted {
+        let Some(live) = head.files.get(path) else {
+            return refused(format!("deletes in `{path}`, which is not a live file"));
+        };
+        if positions.max().is_some_and(|max| u64::from(max) >= live.file.rows) {
+            return refused(format!("a delete beyond the {} rows of `{path}`", live.file.rows));
+        }
+        if !live.deleted.is_disjoint(positions) {
+            return refused(format!("a delete of a row of `{path}` that is dead already"));
+        }
+    }
+    Ok(())
+}
+
+/// Puts the delete files that `change` needs.
+///
+/// # Errors
+/// When storage refuses; nothing is visible.
+pub(super) async fn stage_deletes(
+    storage: &Storage,
+    state: &State,
+    change: &TableChange,
+) -> Result<StagedDeletes> {
+    let mut targets = Vec::new();
+    for (path, positions) in change.deleted.iter().filter(|(_, dead)| !dead.is_empty()) {
+        let placement = state
+            .placements
+            .get(path)
+            .ok_or_else(|| Error::internal(format!("live file `{path}` without a placement")))?;
+        targets.push(Target {
+            uri: &placement.uri,
+            spec_id: placement.spec_id,
+            partition: &placement.partition,
+            positions,
+        });
+    }
+    let attempt = Uuid::new_v4().simple().to_string();
+    let files: Vec<(String, DeleteFile)> = position_deletes::encode_all(&targets)?
+        .into_iter()
+        .enumerate()
+        .map(|(index, file)| (format!("data/d0-{attempt}-{index}.parquet"), file))
+        .collect();
+    let puts = files.iter().map(|(path, file)| (path.clone(), file.bytes.clone()));
+    put_all(storage, puts.collect()).await?;
+    Ok(StagedDeletes {
+        commit_id: change.commit_id,
+        deleted: change.deleted.clone(),
+        staged_at: Instant::now(),
+        files,
+    })
+}
+
+async fn put_all(storage: &Storage, objects: Vec<(String, Bytes)>) -> Result<()> {
+    futures::stream::iter(objects)
+        .map(|(path, bytes)| async move { storage.put(&path, bytes).await })
+        .buffer_unordered(READS_AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// Small manifests that are in the table, by URI.
+pub(super) type Remembered = HashMap<String, Bytes>;
+
+/// One attempt at staging a commit on one head.
+pub(super) struct Attempt<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) options: &'a TableOptions,
+    pub(super) state: &'a State,
+    pub(super) change: &'a TableChange,
+    pub(super) deletes: &'a StagedDeletes,
+    /// Where the next metadata file goes.
+    pub(super) next: Located,
+}
+
+impl Attempt<'_> {
+    /// Writes manifests and manifest list and makes the metadata.
+    ///
+    /// # Errors
+    /// When storage refuses or the change cannot be expressed; nothing is visible.
+    pub(super) async fn stage(self, remembered: &mut Remembered) -> Result<Staged> {
+        let base = &self.state.metadata;
+        let (schema, evolved) = self.schema()?;
+        let snapshot_id = fresh_snapshot_id(base);
+        let sequence = base.next_sequence_number();
+        let attempt = Uuid::new_v4().simple().to_string();
+        let added = self.added_entries(&schema, sequence)?;
+        let deletes = self.delete_entries()?;
+
+        let mut writer = ManifestStage {
+            storage: self.storage,
+            reader: Reader::new(self.storage, base.location()),
+            base,
+            schema: schema.clone(),
+            snapshot_id,
+            sequence,
+            prefix: format!("metadata/{attempt}-m"),
+            manifests: self.state.manifests.clone(),
+            remembered,
+        };
+        let spec_id = base.default_partition_spec_id();
+        let files = added.iter().map(|(file, ..)| file.clone()).collect();
+        writer.add(ManifestContentType::Data, spec_id, files).await?;
+        let mut by_spec: BTreeMap<i32, Vec<IcebergFile>> = BTreeMap::new();
+        for (file, spec_id, _) in &deletes {
+            by_spec.entry(*spec_id).or_default().push(file.clone());
+        }
+        for (spec_id, files) in by_spec {
+            writer.add(ManifestContentType::Deletes, spec_id, files).await?;
+        }
+        let manifests = writer.manifests;
+
+        let list = format!("metadata/snap-{snapshot_id}-1-{attempt}.avro");
+        let list_uri = self.storage.uri(&list);
+        let parent = base.current_snapshot_id();
+        let bytes =
+            manifests::encode_list(&list_uri, snapshot_id, parent, sequence, &manifests).await?;
+        self.storage.put(&list, bytes).await?;
+
+        let progress = self.progress();
+        let summary = self.summary(&added, &deletes, &progress).await?;
+        let next = Next {
+            snapshot_id,
+            sequence,
+            manifest_list: list_uri,
+            operation: operation(self.change),
+            summary,
+            schema: evolved,
+        };
+        let base_uri = self.storage.uri(&self.state.located.path);
+        let retention = &self.options.retention;
+        let metadata = metadata::next(base, &base_uri, next, &self.state.pinned, retention)?;
+        Ok(Staged {
+            located: self.next,
+            snapshot_id,
+            bytes: metadata::encode(&metadata)?,
+            schema: metadata::table_schema(&metadata)?,
+            metadata,
+            manifests,
+            added: added.into_iter().map(|(_, file, placement)| (file, placement)).collect(),
+            deletes: deletes
+                .into_iter()
+                .map(|(file, _, path)| {
+                    let (size, records) = (file.file_size_in_bytes(), file.record_count());
+                    (path, DeleteStats { size, records })
+                })
+                .collect(),
+            progress,
+        })
+    }
+
+    /// The schema that the commit's manifests are written with, and the same if it is new.
+    fn schema(&self) -> Result<(SchemaRef, Option<Schema>)> {
+        let base = &self.state.metadata;
+        let Some(wanted) = self.change.schema.as_ref().filter(|s| **s != self.state.head.schema)
+        else {
+            return Ok((base.current_schema().clone(), None));
+        };
+        if wanted.partition_by != self.state.head.schema.partition_by
+            || wanted.key != self.state.head.schema.key
+        {
+            return Err(Error::invalid(format!(
+                "table `{}`: its key and its partition column cannot change",
+                base.location()
+            )));
+        }
+        let highest = metadata::highest_column_id(base);
+        let current = base.current_schema();
+        let reused = wanted
+            .columns
+            .iter()
+            .find(|column| current.field_by_id(column.id).is_none() && column.id <= highest);
+        if let Some(column) = reused {
+            return Err(Error::invalid(format!(
+                "table `{}`: new column `{}` has id {}, which the table has used before",
+                base.location(),
+                column.name,
+                column.id
+            )));
+        }
+        let evolved = evolve(current, wanted, metadata::next_schema_id(base))?;
+        Ok((Arc::new(evolved.clone()), Some(evolved)))
+    }
+
+    fn added_entries(
+        &self,
+        schema: &SchemaRef,
+        sequence: i64,
+    ) -> Result<Vec<(IcebergFile, DataFile, Placement)>> {
+        let base = &self.state.metadata;
+        let spec = base.default_partition_spec();
+        // Statistics go by the column's index in the schema that the file was written with.
+        let columns = self.change.schema.as_ref().unwrap_or(&self.state.head.schema);
+        let entries = self.change.added.iter().map(|file| {
+            let partition = partition_tuple(file.partition.as_ref(), spec, schema)?;
+            let uri = self.storage.uri(&file.path);
+            let entry = data_entry(file, &uri, partition.clone(), spec.spec_id(), columns, schema)?;
+            let placement = Placement { uri, spec_id: spec.spec_id(), partition, sequence };
+            // As it would be read back: statistics are the manifest's from here on.
+            let file = DataFile { stats: Vec::new(), ..file.as_ref().clone() };
+            Ok((entry, file, placement))
+        });
+        entries.collect()
+    }
+
+    fn delete_entries(&self) -> Result<Vec<(IcebergFile, i32, String)>> {
+        let entries = self.deletes.files.iter().map(|(path, file)| {
+            Ok((file.entry(self.storage.uri(path))?, file.spec_id, path.clone()))
+        });
+        entries.collect()
+    }
+
+    fn progress(&self) -> Progress {
+        let mut checkpoint = self.state.head.checkpoint.clone();
+        checkpoint.apply(&self.change.delta);
+        Progress { checkpoint, freshness: self.state.head.freshness.max(self.change.freshness) }
+    }
+
+    /// The snapshot's summary: ours first, then the counters that the spec names.
+    async fn summary(
+        &self,
+        added: &[(IcebergFile, DataFile, Placement)],
+        deletes: &[(IcebergFile, i32, String)],
+        progress: &Progress,
+    ) -> Result<HashMap<String, String>> {
+        let mut summary = HashMap::new();
+        for (key, value) in &self.change.notes {
+            summary.insert(format!("{}{key}", progress::NOTE), value.clone());
+        }
+        let encoded = progress::encode(&progress.checkpoint, self.options)?;
+        if let Some((path, bytes)) = encoded.side_object {
+            self.storage.put(&path, bytes).await?;
+        }
+        summary.insert(progress::CHECKPOINT.into(), encoded.text);
+        summary.insert(progress::COMMIT_ID.into(), self.change.commit_id.to_string());
+        summary.insert(progress::VERSION.into(), self.next.version.to_string());
+        summary.insert(progress::OWNER.into(), self.options.owner.clone());
+        if let Some(freshness) = progress.freshness {
+            summary.insert(progress::FRESHNESS.into(), freshness.to_string());
+        }
+        let mut counters = Counters::of(self.state);
+        counters.count(added, deletes, &mut summary);
+        Ok(summary)
+    }
+}
+
+/// What the commit does, in the spec's words.
+fn operation(change: &TableChange) -> Operation {
+    match (change.added.is_empty(), change.deleted.values().all(RoaringBitmap::is_empty)) {
+        (_, true) => Operation::Append,
+        (true, false) => Operation::Delete,
+        (false, false) => Operation::Overwrite,
+    }
+}
+
+/// The totals of a snapshot's summary.
+struct Counters {
+    data_files: u64,
+    records: u64,
+    size: u64,
+    delete_files: u64,
+    position_deletes: u64,
+}
+
+impl Counters {
+    fn of(state: &State) -> Self {
+        let files = || state.head.files.values().map(|live| &live.file);
+        Self {
+            data_files: files().count() as u64,
+            records: files().map(|file| file.rows).sum(),
+            size: files().map(|file| file.size).sum::<u64>()
+                + state.deletes.values().map(|delete| delete.size).sum::<u64>(),
+            delete_files: state.deletes.len() as u64,
+            position_deletes: state.deletes.values().map(|delete| delete.records).sum(),
+        }
+    }
+
+    /// Writes what is added and the totals after it.
+    fn count(
+        &mut self,
+        added: &[(IcebergFile, DataFile, Placement)],
+        deletes: &[(IcebergFile, i32, String)],
+        summary: &mut HashMap<String, String>,
+    ) {
+        let mut put = |key: &str, value: u64| {
+            if value > 0 || key.starts_with("total-") {
+                summary.insert(key.into(), value.to_string());
+            }
+        };
+        let records: u64 = added.iter().map(|(_, file, _)| file.rows).sum();
+        let positions: u64 = deletes.iter().map(|(file, ..)| file.record_count()).sum();
+        let size = added.iter().map(|(_, file, _)| file.size).sum::<u64>()
+            + deletes.iter().map(|(file, ..)| file.file_size_in_bytes()).sum::<u64>();
+        let partitions: HashSet<&Struct> =
+            added.iter().map(|(file, ..)| file.partition()).collect();
+        let touched: HashSet<&Struct> = deletes.iter().map(|(file, ..)| file.partition()).collect();
+        put("added-data-files", added.len() as u64);
+        put("added-records", records);
+        put("added-files-size", size);
+        put("added-delete-files", deletes.len() as u64);
+        put("added-position-delete-files", deletes.len() as u64);
+        put("added-position-deletes", positions);
+        put("changed-partition-count", partitions.union(&touched).count() as u64);
+        put("total-data-files", self.data_files + added.len() as u64);
+        put("total-records", self.records + records);
+        put("total-files-size", self.size + size);
+        put("total-delete-files", self.delete_files + deletes.len() as u64);
+        put("total-position-deletes", self.position_deletes + positions);
+        put("total-equality-deletes", 0);
+    }
+}
+
+impl Staged {
+    /// Moves the state on: the commit is visible.
+    pub(super) fn apply(self, state: &mut State, change: &TableChange) {
+        for (file, placement) in self.added {
+            state.placements.insert(file.path.clone(), placement);
+            let live = LiveFile { file: Arc::new(file), deleted: RoaringBitmap::new() };
+            state.head.files.insert(live.file.path.clone(), live);
+        }
+        for (path, positions) in &change.deleted {
+            if let Some(live) = state.head.files.get_mut(path) {
+                live.deleted |= positions;
+            }
+        }
+        state.deletes.extend(self.deletes);
+        state.head.version = self.located.version;
+        state.head.schema = self.schema;
+        state.head.checkpoint = self.progress.checkpoint;
+        state.head.freshness = self.progress.freshness;
+        state.manifests = self.manifests;
+        state.metadata = self.metadata;
+        state.located = self.located;
+    }
+}
+
+/// The manifests of the next snapshot, while they are written.
+struct ManifestStage<'a> {
+    storage: &'a Storage,
+    reader: Reader<'a>,
+    base: &'a TableMetadata,
+    schema: SchemaRef,
+    snapshot_id: i64,
+    sequence: i64,
+    prefix: String,
+    manifests: Vec<ManifestFile>,
+    remembered: &'a mut Remembered,
+}
+
+impl ManifestStage<'_> {
+    /// Writes one manifest with the new files of one content and spec, and with those of the
+    /// manifests that are due for merging; nothing if there are no new files.
+    async fn add(
+        &mut self,
+        content: ManifestContentType,
+        spec_id: i32,
+        files: Vec<IcebergFile>,
+    ) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let merged = manifests::merge_with(&self.manifests, (content, spec_id), files.len() as u64);
+        let mut entries: Vec<Entry> = files.into_iter().map(Entry::Added).collect();
+        for index in &merged {
+            let manifest = &self.manifests[*index];
+            let decoded = match self.remembered.get(&manifest.manifest_path) {
+                Some(bytes) => manifests::decode_manifest(manifest, bytes.clone()).await?,
+                None => self.reader.manifest(manifest).await?,
+            };
+            entries.extend(decoded.into_iter().filter(|e| e.is_alive()).map(Entry::Existing));
+        }
+        let path = format!("{}{}.avro", self.prefix, self.manifests.len());
+        let context = ManifestContext {
+            snapshot_id: self.snapshot_id,
+            schema: self.schema.clone(),
+            spec: metadata::spec(self.base, spec_id)?.clone(),
+            content,
+        };
+        let uri = self.storage.uri(&path);
+        let (mut manifest, bytes) = manifests::encode_manifest(&uri, context, entries).await?;
+        self.storage.put(&path, bytes.clone()).await?;
+
+        // What the manifest list will say when it is read back.
+        manifest.sequence_number = self.sequence;
+        if manifest.min_sequence_number < 0 {
+            manifest.min_sequence_number = self.sequence;
+        }
+        let gone: HashSet<usize> = merged.into_iter().collect();
+        let mut index = 0;
+        self.manifests.retain(|_| {
+            index += 1;
+            !gone.contains(&(index - 1))
+        });
+        self.manifests.push(manifest);
+        if bytes.len() <= REMEMBERED_BYTES_MAX {
+            self.remembered.insert(uri, bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Forgets manifests that are no longer in the table.
+pub(super) fn forget(remembered: &mut Remembered, state: &State) {
+    let current: HashSet<&str> =
+        state.manifests.iter().map(|manifest| manifest.manifest_path.as_str()).collect();
+    remembered.retain(|uri, _| current.contains(uri.as_str()));
+}
+
+fn fresh_snapshot_id(base: &TableMetadata) -> i64 {
+    loop {
+        let (high, low) = Uuid::new_v4().as_u64_pair();
+        let id = i64::from_ne_bytes((high ^ low).to_ne_bytes()) & i64::MAX;
+        if id > 0 && base.snapshot_by_id(id).is_none() {
+            return id;
+        }
+    }
+}
+
+/// The manifest entry of a data file with its statistics.
+fn data_entry(
+    file: &DataFile,
+    uri: &str,
+    partition: Struct,
+    spec_id: i32,
+    columns: &TableSchema,
+    schema: &SchemaRef,
+) -> Result<IcebergFile> {
+    let mut sizes = HashMap::new();
+    let mut values = HashMap::new();
+    let mut nulls = HashMap::new();
+    let mut lower = HashMap::new();
+    let mut upper = HashMap::new();
+    for stats in &file.stats {
+        let Some(column) = columns.columns.get(stats.column) else { continue };
+        let Some(field) = schema.field_by_id(column.id) else { continue };
+        // The spec keeps statistics of leaves; ours are of whole columns.
+        let Some(primitive) = field.field_type.as_primitive_type() else { continue };
+        sizes.insert(field.id, stats.bytes);
+        values.insert(field.id, file.rows);
+        nulls.insert(field.id, stats.null_count);
+        if let Some(bound) = stats.min.as_ref().and_then(|min| lower_bound(min, primitive)) {
+            lower.insert(field.id, bound);
+        }
+        if let Some(bound) = stats.max.as_ref().and_then(|max| upper_bound(max, primitive)) {
+            upper.insert(field.id, bound);
+        }
+    }
+    DataFileBuilder::default()
+        .content(DataContentType::Data)
+        .file_path(uri.to_owned())
+        .file_format(DataFileFormat::Parquet)
+        .partition(partition)
+        .partition_spec_id(spec_id)
+        .record_count(file.rows)
+        .file_size_in_bytes(file.size)
+        .column_sizes(sizes)
+        .value_counts(values)
+        .null_value_counts(nulls)
+        .lower_bounds(lower)
+        .upper_bounds(upper)
+        .split_offsets((!file.split_offsets.is_empty()).then(|| file.split_offsets.clone()))
+        .build()
+        .map_err(|e| Error::internal(format!("the entry of `{uri}` lacks a field")).with_source(e))
+}
