@@ -20,7 +20,7 @@ def prepare(kafka, unique, location) -> tuple[dict, list[Entry]]:
 
 def test_records_arrive_over_tls_and_scram(lakebed, kafka, tmp_path, unique):
     config, entries = prepare(kafka, unique, tmp_path)
-    running = lakebed.start(config, "run", "--until-caught-up", env={"RUST_LOG": "debug"})
+    running = lakebed.start(config, "run", "--until-caught-up", env={"LAKEBED_LOG": "debug"})
     running.expect(0, 90)
     for entry in entries:
         silver, bronze = (
@@ -36,7 +36,7 @@ def test_records_arrive_over_tls_and_scram(lakebed, kafka, tmp_path, unique):
 
 def test_a_wrong_password_ends_with_a_clear_error(lakebed, kafka, tmp_path, unique):
     config, _ = prepare(kafka, unique, tmp_path)
-    wrong = {"KAFKA_PASSWORD": WRONG, "RUST_LOG": "debug"}
+    wrong = {"KAFKA_PASSWORD": WRONG, "LAKEBED_LOG": "debug"}
     running = lakebed.start(config, "run", "--until-caught-up", env=wrong)
     running.expect(1, 90)
     checked = lakebed.run(["check"], config, env=wrong)
