@@ -6,10 +6,16 @@
 pub mod bronze;
 pub mod change_event;
 pub mod column;
+pub mod column_override;
 pub mod column_text;
 pub mod config;
+mod connect_schema;
 mod decimal;
+pub mod decoder;
 pub mod evolve;
+mod field_kind;
+pub mod json;
+mod placeholder;
 pub mod position;
 pub mod silver;
 mod temporal;

@@ -1,0 +1,313 @@
+//! From a Kafka record to a change event: Debezium's JSON envelope, with and without inline schema.
+//!
+//! Takes untrusted bytes: whatever they are, the answer is a [`Decoded`], and a record that cannot
+//! be understood comes back with a reason that names the place and the expectation, never a value
+//! of the row. Values are typed by the record's own schema, by the configured columns, or by what
+//! the JSON shows; see [`DecodeOptions::columns`].
+
+mod envelope;
+mod rows;
+mod source;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::change_event::{ChangeEvent, Decoded, Op, Row};
+use crate::column_override::ColumnOverride;
+use crate::connect_schema::{InlineSchema, RowSchema, SchemaCache};
+use crate::json::{DEPTH_MAX, Json, Kind, Parser};
+use crate::placeholder::{self, Placeholder};
+use crate::value::Value;
+use envelope::Envelope;
+use rows::ShapeCache;
+
+/// Header that names the old key in the `c` of a key change.
+pub const OLD_KEY: &str = "__debezium.oldkey";
+/// Header that names the new key in the `d` of a key change.
+pub const NEW_KEY: &str = "__debezium.newkey";
+
+/// Bounds of what is taken for a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a key and of a value, each.
+    pub record_bytes_max: usize,
+    /// How deep JSON may nest.
+    pub depth_max: usize,
+    /// Fields of a row.
+    pub fields_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { record_bytes_max: 8 << 20, depth_max: DEPTH_MAX, fields_max: 5_000 }
+    }
+}
+
+/// How records of one table are to be understood.
+#[derive(Debug, Clone)]
+pub struct DecodeOptions {
+    /// What columns are, by the source's names. Goes before what an inline schema says.
+    ///
+    /// Without both, a value is what the JSON shows: an integer is a long, a fraction a double, an
+    /// object or array its JSON text. An integer beyond 64 bits, and a fraction that no double
+    /// holds exactly, are [`Value::OutOfRange`]. A null has the type of the values seen before.
+    pub columns: BTreeMap<String, ColumnOverride>,
+    /// The connector's `unavailable.value.placeholder`.
+    pub placeholder: String,
+    /// Which life of the source this is: in front of every position. Raised when positions begin
+    /// anew.
+    pub epoch: u32,
+    /// Whether `before` is read into a row. Its JSON text is kept in any case.
+    pub before: bool,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self {
+            columns: BTreeMap::new(),
+            placeholder: placeholder::DEFAULT.to_owned(),
+            epoch: 0,
+            before: true,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A Kafka record, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordRef<'a> {
+    /// Topic.
+    pub topic: &'a str,
+    /// Partition of the topic, from 0.
+    pub partition: i32,
+    /// Offset in the partition.
+    pub offset: i64,
+    /// Kafka's timestamp in milliseconds since 1970; `None` where there is none.
+    pub timestamp_ms: Option<i64>,
+    /// Key bytes; `None` is Kafka's null.
+    pub key: Option<&'a [u8]>,
+    /// Value bytes; `None` is Kafka's null.
+    pub value: Option<&'a [u8]>,
+    /// Headers in order, names may repeat.
+    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
+}
+
+impl<'a> RecordRef<'a> {
+    /// The last header of this name that has a value.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        let mut headers = self.headers.iter().rev().filter(|(header, _)| *header == name);
+        headers.find_map(|(_, value)| *value)
+    }
+}
+
+/// Decodes the records of one table. Keeps the schemas and row shapes it has seen, so that rows of
+/// one shape share it by pointer.
+#[derive(Debug)]
+pub struct Decoder {
+    options: DecodeOptions,
+    placeholder: Placeholder,
+    values: Parser,
+    keys: Parser,
+    value_schemas: SchemaCache,
+    key_schemas: SchemaCache,
+    row_shapes: ShapeCache,
+    key_shapes: ShapeCache,
+}
+
+/// The parts of a value or key: its payload and what describes it.
+struct Parsed<'p, 'a> {
+    payload: Json<'p, 'a>,
+    schema: Option<Arc<InlineSchema>>,
+}
+
+impl Decoder {
+    /// A decoder that has seen nothing yet.
+    pub fn new(options: DecodeOptions) -> Self {
+        Self {
+            placeholder: Placeholder::new(&options.placeholder),
+            row_shapes: ShapeCache::new(&options.columns, options.limits.fields_max),
+            key_shapes: ShapeCache::new(&options.columns, options.limits.fields_max),
+            options,
+            values: Parser::default(),
+            keys: Parser::default(),
+            value_schemas: SchemaCache::default(),
+            key_schemas: SchemaCache::default(),
+        }
+    }
+
+    /// Understands one record. Never panics, and leaves the decoder usable whatever the bytes were.
+    pub fn decode(&mut self, record: &RecordRef<'_>) -> Decoded {
+        self.try_decode(record).unwrap_or_else(|reason| Decoded::Malformed { reason })
+    }
+
+    /// The text of an inline schema by [`ChangeEvent::schema_hash`], as long as it is remembered:
+    /// certainly right after its record was decoded.
+    pub fn schema_text(&self, hash: &str) -> Option<Arc<str>> {
+        self.value_schemas.text(hash)
+    }
+
+    fn try_decode(&mut self, record: &RecordRef<'_>) -> Result<Decoded, String> {
+        let Some(bytes) = record.value else {
+            return Ok(Decoded::Tombstone { key: self.key(record)?.0 });
+        };
+        let Self { options, values, value_schemas, .. } = self;
+        let parsed = parse("value", bytes, values, value_schemas, options)?;
+        if parsed.payload.is_null() {
+            return Ok(Decoded::Tombstone { key: self.key(record)?.0 });
+        }
+        if parsed.payload.kind() != Kind::Object {
+            return Err("value is not an object: no Debezium envelope".to_owned());
+        }
+        if let Some(kind) = envelope::other(parsed.payload) {
+            return Ok(Decoded::Other { kind });
+        }
+        let envelope = Envelope::read(parsed.payload)?;
+        let schema = parsed.schema.clone();
+        // Only what the source left as it was is sent as the placeholder.
+        let may_lack = matches!(envelope.op, Op::Create | Op::Update | Op::Read);
+        let placeholder = may_lack.then_some(&self.placeholder);
+        let described =
+            schema.as_ref().map(|schema| (schema.before.as_ref(), schema.after.as_ref()));
+        let mut row =
+            |name, json: Option<Json<'_, '_>>, schema: Option<&Arc<RowSchema>>, placeholder| {
+                let Some(json) = json else { return Ok(None) };
+                let shapes = &mut self.row_shapes;
+                rows::read(name, json, schema.map(|s| &**s), shapes, placeholder).map(Some)
+            };
+        let after = row("after", envelope.after, described.and_then(|d| d.1), placeholder)?;
+        let before = match envelope.before.filter(|_| self.options.before) {
+            Some(json) => row("before", Some(json), described.and_then(|d| d.0), None)?,
+            None => None,
+        };
+        let source = source::read(envelope.source, &envelope, self.options.epoch)?;
+        let raw = |json: Option<Json<'_, '_>>| json.map(|json| json.raw().to_owned());
+        let mut event = ChangeEvent {
+            op: envelope.op,
+            key: None,
+            before,
+            after,
+            old_key: None,
+            source,
+            event_ts_us: envelope.ts_us,
+            before_json: raw(envelope.before),
+            after_json: raw(envelope.after),
+            source_json: raw(Some(envelope.source)),
+            schema_hash: schema.map(|schema| Arc::clone(&schema.hash)),
+        };
+        let (key, key_schema) = self.key(record)?;
+        event.key = key;
+        event.old_key = self.old_key(record, key_schema, &event)?;
+        Ok(Decoded::Change(Box::new(event)))
+    }
+
+    /// The record key and the schema that describes it.
+    fn key(
+        &mut self,
+        record: &RecordRef<'_>,
+    ) -> Result<(Option<Row>, Option<Arc<RowSchema>>), String> {
+        let Some(bytes) = record.key else { return Ok((None, None)) };
+        let Self { options, keys, key_schemas, key_shapes, .. } = self;
+        let parsed = parse("key", bytes, keys, key_schemas, options)?;
+        if parsed.payload.is_null() {
+            return Ok((None, None));
+        }
+        let schema = parsed.schema.and_then(|schema| schema.root.clone());
+        let row = rows::read("key", parsed.payload, schema.as_deref(), key_shapes, None)?;
+        Ok((Some(row), schema))
+    }
+
+    /// The old key of a key change. Connect writes this header in a form of its own, which is not
+    /// always JSON: unreadable is an error only if the row has something to inherit.
+    fn old_key(
+        &mut self,
+        record: &RecordRef<'_>,
+        schema: Option<Arc<RowSchema>>,
+        event: &ChangeEvent,
+    ) -> Result<Option<Row>, String> {
+        if event.op != Op::Create {
+            return Ok(None);
+        }
+        let Some(bytes) = record.header(OLD_KEY) else { return Ok(None) };
+        let Self { options, keys, key_schemas, key_shapes, .. } = self;
+        let read = parse("header", bytes, keys, key_schemas, options).and_then(|parsed| {
+            let own = parsed.schema.and_then(|schema| schema.root.clone());
+            let schema = own.or(schema);
+            rows::read("header", parsed.payload, schema.as_deref(), key_shapes, None)
+        });
+        let row = event.after.as_ref();
+        let lacks = row.is_some_and(|row| row.values.contains(&Value::Unavailable));
+        match read {
+            Ok(row) => Ok(Some(row)),
+            Err(reason) if lacks => Err(format!(
+                "header `{OLD_KEY}` cannot be read, and the row has values to take from the old key's row: {reason}"
+            )),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+/// Parses a key or value and finds its inline schema, if it has one.
+fn parse<'p, 'a>(
+    part: &'static str,
+    bytes: &'a [u8],
+    parser: &'p mut Parser,
+    schemas: &mut SchemaCache,
+    options: &DecodeOptions,
+) -> Result<Parsed<'p, 'a>, String> {
+    let limits = &options.limits;
+    if bytes.len() > limits.record_bytes_max {
+        let max = limits.record_bytes_max;
+        return Err(format!("{part} has {} bytes, more than the {max} allowed", bytes.len()));
+    }
+    match bytes.first() {
+        None => return Err(format!("{part} is empty: neither null nor JSON")),
+        Some(magic @ (0 | 1 | 3)) => {
+            return Err(format!(
+                "{part} begins with byte {magic}, as records of a schema registry do, and not with JSON: check `records.format`"
+            ));
+        }
+        Some(_) => {}
+    }
+    if let Some((schema, rest)) = schemas.split(bytes) {
+        let skipped = bytes.len() - 1 - rest.len();
+        let payload = parser.parse(rest, limits.depth_max).map_err(|mut error| {
+            error.at += skipped;
+            format!("{part} is not JSON: {error}")
+        })?;
+        return Ok(Parsed { payload, schema: Some(schema) });
+    }
+    let json = parser
+        .parse(bytes, limits.depth_max)
+        .map_err(|error| format!("{part} is not JSON: {error}"))?;
+    let Some((schema, payload)) = enveloped(json) else {
+        return Ok(Parsed { payload: json, schema: None });
+    };
+    if schema.is_null() {
+        return Ok(Parsed { payload, schema: None });
+    }
+    let schema = schemas
+        .get(schema, &options.columns, limits.fields_max)
+        .map_err(|reason| format!("{part} cannot be read: {reason}"))?;
+    Ok(Parsed { payload, schema: Some(schema) })
+}
+
+/// Connect's pair of schema and payload, if that is what the object is.
+fn enveloped<'p, 'a>(json: Json<'p, 'a>) -> Option<(Json<'p, 'a>, Json<'p, 'a>)> {
+    let (mut schema, mut payload) = (None, None);
+    for (name, value) in json.members() {
+        if name.is_text("schema") {
+            schema = Some(value);
+        } else if name.is_text("payload") {
+            payload = Some(value);
+        } else {
+            return None;
+        }
+    }
+    let schema = schema.filter(|schema| matches!(schema.kind(), Kind::Object | Kind::Null))?;
+    Some((schema, payload?))
+}
+
+#[cfg(test)]
+mod tests;

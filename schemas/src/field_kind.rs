@@ -1,0 +1,382 @@
+//! How the JSON of a field is read into a value, by what its schema or the configuration says.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+
+use crate::column::ColumnType;
+use crate::decimal::{Decimal, i128_from_bytes};
+use crate::json::{Json, Kind, exact_double};
+use crate::temporal::{self, Point, Unit};
+use crate::value::{Value, digits};
+
+/// How bytes stand in a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BytesForm {
+    Base64,
+    Base64Url,
+    Hex,
+}
+
+/// How a decimal stands in the record. JSON numbers are understood in each of them, but for
+/// `Variable`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DecimalForm {
+    /// Two's complement of the unscaled value in base64: Connect's default.
+    Base64,
+    /// Digits.
+    Plain,
+    /// A struct of scale and unscaled value.
+    Variable,
+}
+
+/// How a date, time or timestamp stands in the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TemporalForm {
+    Count(Unit),
+    Iso,
+}
+
+/// How to read a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FieldKind {
+    Boolean,
+    /// Signed integer of this many bits.
+    Integer(u8),
+    Float,
+    Double,
+    Text,
+    Bytes(BytesForm),
+    Decimal {
+        precision: u8,
+        scale: u8,
+        form: DecimalForm,
+    },
+    /// A decimal that no decimal column holds: exact text. The scale is that of base64.
+    DecimalText {
+        scale: i32,
+        form: DecimalForm,
+    },
+    /// Days since 1970-01-01.
+    Date,
+    IsoDate,
+    /// Text.
+    Time(TemporalForm),
+    Timestamp(TemporalForm),
+    TimestampTz(TemporalForm),
+    List(Box<FieldKind>),
+    /// Struct or map, kept as JSON text.
+    Json,
+    /// No schema: as the JSON shows it.
+    Inferred,
+}
+
+/// What a value should have been. Holds nothing of the value itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expected(pub(crate) &'static str);
+
+impl FieldKind {
+    /// The column type of what [`FieldKind::read`] gives; `None` where only the value can tell.
+    pub(crate) fn column_type(&self) -> Option<ColumnType> {
+        use ColumnType as T;
+        Some(match self {
+            Self::Boolean => T::Boolean,
+            Self::Integer(64) => T::Long,
+            Self::Integer(_) => T::Int,
+            Self::Float => T::Float,
+            Self::Double => T::Double,
+            Self::Text | Self::DecimalText { .. } | Self::Time(_) | Self::Json => T::Text,
+            Self::Bytes(_) => T::Binary,
+            Self::Decimal { precision, scale, .. } => {
+                T::Decimal { precision: *precision, scale: *scale }
+            }
+            Self::Date | Self::IsoDate => T::Date,
+            Self::Timestamp(_) => T::Timestamp,
+            Self::TimestampTz(_) => T::TimestampTz,
+            Self::List(element) => T::List(Box::new(element.column_type()?)),
+            Self::Inferred => return None,
+        })
+    }
+
+    /// Reads a value; `null` is NULL for every kind.
+    pub(crate) fn read(&self, json: Json<'_, '_>) -> Result<Value, Expected> {
+        if json.is_null() {
+            return Ok(Value::Null);
+        }
+        match self {
+            Self::Boolean => json.boolean().map(Value::Boolean).ok_or(Expected("true or false")),
+            Self::Integer(bits) => integer(json, *bits),
+            Self::Float => float(json),
+            Self::Double => double(json),
+            Self::Text => Ok(Value::Text(string(json, "a string")?.into_owned())),
+            Self::Bytes(form) => bytes(json, *form).map(Value::Binary),
+            Self::Decimal { precision, scale, form } => decimal(json, *precision, *scale, *form),
+            Self::DecimalText { scale, form } => decimal_text(json, *scale, *form),
+            Self::Date => Ok(date(temporal::date(count(json, "a number of days")?))),
+            Self::IsoDate => iso(json, temporal::parse_date, date, "an ISO date"),
+            Self::Time(form) => time(json, *form),
+            Self::Timestamp(form) => timestamp(json, *form),
+            Self::TimestampTz(form) => timestamp_tz(json, *form),
+            Self::List(element) => {
+                if json.kind() != Kind::Array {
+                    return Err(Expected("an array"));
+                }
+                let items = json.items().map(|item| element.read(item));
+                Ok(Value::List(items.collect::<Result<_, _>>()?))
+            }
+            Self::Json => match json.kind() {
+                Kind::Array | Kind::Object => Ok(Value::Text(json.raw().to_owned())),
+                _ => Err(Expected("an object or array")),
+            },
+            Self::Inferred => Ok(infer(json).0),
+        }
+    }
+}
+
+/// The value and its type as the JSON shows it. A number that its type cannot hold exactly is out
+/// of range; arrays and objects stay JSON text.
+pub(crate) fn infer(json: Json<'_, '_>) -> (Value, Option<ColumnType>) {
+    use ColumnType as T;
+    let out_of_range = || Value::OutOfRange(json.raw().to_owned());
+    match json.kind() {
+        Kind::Null => (Value::Null, None),
+        Kind::True => (Value::Boolean(true), Some(T::Boolean)),
+        Kind::False => (Value::Boolean(false), Some(T::Boolean)),
+        Kind::Number => {
+            let text = json.raw();
+            if text.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
+                let value = exact_double(text).map_or_else(out_of_range, Value::Double);
+                return (value, Some(T::Double));
+            }
+            (json.integer().map_or_else(out_of_range, Value::Long), Some(T::Long))
+        }
+        Kind::Plain | Kind::Escaped => {
+            (Value::Text(json.text().unwrap_or_default().into_owned()), Some(T::Text))
+        }
+        Kind::Array | Kind::Object => (Value::Text(json.raw().to_owned()), Some(T::Text)),
+    }
+}
+
+fn string<'a>(json: Json<'_, 'a>, expected: &'static str) -> Result<Cow<'a, str>, Expected> {
+    json.text().ok_or(Expected(expected))
+}
+
+fn count(json: Json<'_, '_>, expected: &'static str) -> Result<i64, Expected> {
+    json.integer().ok_or(Expected(expected))
+}
+
+fn integer(json: Json<'_, '_>, bits: u8) -> Result<Value, Expected> {
+    let fits = |value: &i64| {
+        let spare = 64 - u32::from(bits);
+        (value << spare) >> spare == *value
+    };
+    json.integer().filter(fits).map(Value::Long).ok_or(Expected(match bits {
+        8 => "an integer of 8 bits",
+        16 => "an integer of 16 bits",
+        32 => "an integer of 32 bits",
+        _ => "an integer of 64 bits",
+    }))
+}
+
+/// Debezium writes what JSON numbers cannot say as strings.
+fn special(json: Json<'_, '_>) -> Option<f64> {
+    match json.text()?.as_ref() {
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        _ => None,
+    }
+}
+
+fn float(json: Json<'_, '_>) -> Result<Value, Expected> {
+    if let Some(text) = json.number() {
+        // Never by way of f64, which would round twice.
+        return Ok(match text.parse::<f32>() {
+            Ok(value) if value.is_finite() => Value::Float(value),
+            _ => Value::OutOfRange(text.to_owned()),
+        });
+    }
+    let special = special(json).ok_or(Expected("a number, \"NaN\" or \"Infinity\""))?;
+    Ok(Value::Float(special as f32))
+}
+
+fn double(json: Json<'_, '_>) -> Result<Value, Expected> {
+    if let Some(text) = json.number() {
+        return Ok(match text.parse::<f64>() {
+            Ok(value) if value.is_finite() => Value::Double(value),
+            _ => Value::OutOfRange(text.to_owned()),
+        });
+    }
+    special(json).map(Value::Double).ok_or(Expected("a number, \"NaN\" or \"Infinity\""))
+}
+
+fn bytes(json: Json<'_, '_>, form: BytesForm) -> Result<Vec<u8>, Expected> {
+    let (expected, engine) = match form {
+        BytesForm::Base64 => ("bytes in base64", &STANDARD),
+        BytesForm::Base64Url => ("bytes in base64 for URLs", &URL_SAFE),
+        BytesForm::Hex => {
+            let text = string(json, "bytes in hex")?;
+            return unhex(&text).ok_or(Expected("bytes in hex"));
+        }
+    };
+    let text = string(json, expected)?;
+    engine.decode(text.as_bytes()).map_err(|_| Expected(expected))
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let byte = |[high, low]: &[u8; 2]| Some(digit(*high)? << 4 | digit(*low)?);
+    rest.is_empty().then(|| pairs.iter().map(byte).collect())?
+}
+
+const DECIMAL: Expected = Expected("a decimal: base64, a number or a plain number in a string");
+const DECIMAL_BYTES: Expected = Expected("the bytes of a decimal in base64, at most 16384 digits");
+
+fn decimal(
+    json: Json<'_, '_>,
+    precision: u8,
+    scale: u8,
+    form: DecimalForm,
+) -> Result<Value, Expected> {
+    // The usual case, without memory: base64 of at most 128 bits, at the column's own scale.
+    if form == DecimalForm::Base64 && json.kind() == Kind::Plain {
+        let raw = json.raw().as_bytes();
+        let mut buffer = [0; 18];
+        let decoded = STANDARD.decode_slice(&raw[1..raw.len() - 1], &mut buffer);
+        let unscaled = decoded.ok().and_then(|length| i128_from_bytes(&buffer[..length]));
+        if let Some(unscaled) = unscaled.filter(|u| digits(*u) <= u32::from(precision)) {
+            return Ok(Value::Decimal { unscaled, scale });
+        }
+    }
+    let decimal = match any_decimal(json, i32::from(scale), form)? {
+        Ok(decimal) => decimal,
+        Err(special) => return Ok(Value::OutOfRange(special)),
+    };
+    Ok(match decimal.unscaled(precision, scale) {
+        Some(unscaled) => Value::Decimal { unscaled, scale },
+        None => Value::OutOfRange(decimal.plain()),
+    })
+}
+
+fn decimal_text(json: Json<'_, '_>, scale: i32, form: DecimalForm) -> Result<Value, Expected> {
+    /// PostgreSQL's largest scale. Above it stands a negative one, in 11 bits: the value is right,
+    /// its digits after the point are zeros that the source does not have.
+    const SCALE_MAX: i32 = 1_000;
+    Ok(match any_decimal(json, scale, form)? {
+        Ok(decimal) if decimal.scale > SCALE_MAX && form == DecimalForm::Base64 => {
+            Value::Text(decimal.stripped().plain())
+        }
+        Ok(decimal) => Value::Text(decimal.plain()),
+        Err(special) => Value::OutOfRange(special),
+    })
+}
+
+/// A decimal, or the text of what is none (`NaN` and the infinities).
+fn any_decimal(
+    json: Json<'_, '_>,
+    scale: i32,
+    form: DecimalForm,
+) -> Result<Result<Decimal, String>, Expected> {
+    if let Some(text) = json.number() {
+        return Decimal::parse(text).map(Ok).ok_or(DECIMAL);
+    }
+    match form {
+        DecimalForm::Base64 => {
+            let bytes = bytes(json, BytesForm::Base64).map_err(|_| DECIMAL_BYTES)?;
+            Decimal::from_bytes(&bytes, scale).map(Ok).ok_or(DECIMAL_BYTES)
+        }
+        DecimalForm::Plain => {
+            let text = json.text().ok_or(DECIMAL)?;
+            match Decimal::parse(&text) {
+                Some(decimal) => Ok(Ok(decimal)),
+                None => special_decimal(&text).map(Err).ok_or(DECIMAL),
+            }
+        }
+        DecimalForm::Variable => {
+            let expected = Expected("a struct of `scale` and `value`");
+            let (scale, value) = json.get("scale").zip(json.get("value")).ok_or(expected)?;
+            let scale = scale.integer().and_then(|scale| i32::try_from(scale).ok());
+            let scale = scale.filter(|s| s.unsigned_abs() as usize <= crate::decimal::DIGITS_MAX);
+            let bytes = bytes(value, BytesForm::Base64).map_err(|_| DECIMAL_BYTES)?;
+            let decimal = Decimal::from_bytes(&bytes, scale.ok_or(expected)?);
+            decimal.map(Ok).ok_or(DECIMAL_BYTES)
+        }
+    }
+}
+
+/// What `decimal.handling.mode=string` writes for a numeric that is no number.
+fn special_decimal(text: &str) -> Option<String> {
+    let special = match text {
+        "NAN" | "NaN" => "NaN",
+        "POSITIVE_INFINITY" | "Infinity" => "Infinity",
+        "NEGATIVE_INFINITY" | "-Infinity" => "-Infinity",
+        _ => return None,
+    };
+    Some(special.to_owned())
+}
+
+fn date(point: Point) -> Value {
+    match point {
+        Point::Held(days) => match i32::try_from(days) {
+            Ok(days) => Value::Date(days),
+            Err(_) => Value::OutOfRange(days.to_string()),
+        },
+        Point::Outside(text) => Value::OutOfRange(text),
+    }
+}
+
+fn local(point: Point) -> Value {
+    match point {
+        Point::Held(micros) => Value::Timestamp(micros),
+        Point::Outside(text) => Value::OutOfRange(text),
+    }
+}
+
+fn instant(point: Point) -> Value {
+    match point {
+        Point::Held(micros) => Value::TimestampTz(micros),
+        Point::Outside(text) => Value::OutOfRange(text),
+    }
+}
+
+fn iso<T>(
+    json: Json<'_, '_>,
+    parse: impl Fn(&str) -> Option<T>,
+    value: impl Fn(T) -> Value,
+    expected: &'static str,
+) -> Result<Value, Expected> {
+    let text = string(json, expected)?;
+    parse(&text).map(value).ok_or(Expected(expected))
+}
+
+fn time(json: Json<'_, '_>, form: TemporalForm) -> Result<Value, Expected> {
+    match form {
+        TemporalForm::Count(unit) => {
+            let count = count(json, "a time of day as an integer")?;
+            Ok(Value::Text(temporal::time_of_day(count, unit)))
+        }
+        TemporalForm::Iso => iso(json, temporal::parse_time, Value::Text, "an ISO time of day"),
+    }
+}
+
+fn timestamp(json: Json<'_, '_>, form: TemporalForm) -> Result<Value, Expected> {
+    match form {
+        TemporalForm::Count(unit) => {
+            Ok(local(temporal::timestamp(count(json, "a timestamp as an integer")?, unit)))
+        }
+        TemporalForm::Iso => iso(json, temporal::parse_timestamp, local, "an ISO timestamp"),
+    }
+}
+
+fn timestamp_tz(json: Json<'_, '_>, form: TemporalForm) -> Result<Value, Expected> {
+    match form {
+        TemporalForm::Count(unit) => {
+            Ok(instant(temporal::timestamp(count(json, "a timestamp as an integer")?, unit)))
+        }
+        TemporalForm::Iso => {
+            iso(json, temporal::parse_timestamp_tz, instant, "an ISO timestamp with its zone")
+        }
+    }
+}
