@@ -105,7 +105,10 @@ pub async fn a_lost_race_commits_the_same_files_again(factory: &dyn LogFactory) 
 
     assert_eq!(attempts, 3);
     assert_eq!(data_files(&table, 0).await, before + 1, "the batch was staged once");
-    assert_eq!(table.open().await.head().files.len(), 3);
+    let log = table.open().await;
+    // A format may drop a file whose rows are all dead.
+    let alive = log.head().files.values().filter(|live| live.deleted.len() < live.file.rows);
+    assert_eq!(alive.count(), 2);
     assert_eq!(table.names().await, expected(&[(1, "uno"), (2, "two"), (70, "seventy")]));
     // The index has followed the foreign commit as well.
     commit(&mut silver, batch_of(7, 1, &[(70, Some("again"))])).await;

@@ -1,0 +1,306 @@
+//! One attempt to make a change visible.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use lakebed_schemas::position::{CheckpointDelta, Fit, NextOffset};
+use roaring::RoaringBitmap;
+use serde_json::{Map, Value as Json, json};
+use uuid::Uuid;
+
+use super::actions::{Action, Add, encode_path, parse, render};
+use super::deletion_vectors::VectorFile;
+use super::delta_log::DeltaLog;
+use super::log_files::entry_path;
+use super::replay::{COMMIT_ID, Entry, Known, State, commit_id};
+use super::{progress, protocol, schema, stats};
+use crate::log::{CommitOutcome, DataFile, TableChange, TableLog, TableOptions};
+use crate::storage::PutOutcome;
+use crate::{Error, Result, failpoint};
+
+/// Milliseconds since the epoch.
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn engine() -> String {
+    format!("lakebed/{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// `commitInfo` of a table's first version.
+pub(super) fn creation_info(options: &TableOptions, now_ms: i64) -> Action {
+    let info = json!({
+        "timestamp": now_ms,
+        "operation": "CREATE TABLE",
+        "operationParameters": {},
+        "engineInfo": engine(),
+        "lakebed.owner": options.owner,
+    });
+    Action { commit_info: info.as_object().cloned(), ..Action::default() }
+}
+
+/// What one commit writes.
+struct Plan {
+    actions: Vec<Action>,
+    vectors: Option<VectorFile>,
+    known: Known,
+}
+
+impl DeltaLog {
+    /// See [`TableLog::commit`].
+    pub(super) async fn try_commit(&mut self, change: &TableChange) -> Result<CommitOutcome> {
+        self.refuse_if_frozen()?;
+        if self.is_due_for_refresh() && self.refresh().await? {
+            return Ok(CommitOutcome::Conflict);
+        }
+        check(&self.state, change)?;
+        let Plan { actions, vectors, known } = plan(&self.state, change, &self.options)?;
+        let bytes = render(&actions)?;
+        let entry = Entry { actions, size: bytes.len() as u64 };
+        failpoint::hit(failpoint::BEFORE_COMMIT_METADATA);
+        if let Some(file) = vectors {
+            self.storage.put(&file.path(), file.into_bytes()).await?;
+        }
+        let base = self.state.marker.0.clone();
+        let version = self.state.head.version + 1;
+        let path = entry_path(version);
+        // The log is cleaned up from its old end only: while the base is there, nothing behind it
+        // has been, and a free place is free because nobody has taken it.
+        let (base_is_there, taken) =
+            futures::try_join!(self.storage.head(&base), self.storage.head(&path))?;
+        if taken.is_some() {
+            return self.settle_taken(version, change.commit_id, entry, known).await;
+        }
+        if base_is_there.is_none() {
+            self.stale = true;
+            return Ok(CommitOutcome::Conflict);
+        }
+        failpoint::hit(failpoint::BEFORE_COMMIT_POINT);
+        let outcome = self.storage.put_if_absent(&path, bytes).await?;
+        failpoint::hit(failpoint::AFTER_COMMIT_POINT);
+        match outcome {
+            PutOutcome::Unknown(reason) => Ok(CommitOutcome::Unknown { reason }),
+            PutOutcome::Exists => self.settle_taken(version, change.commit_id, entry, known).await,
+            PutOutcome::Created => self.settle_created(&base, version, entry, known).await,
+        }
+    }
+
+    /// Somebody's entry is there: perhaps our own, if an answer was lost.
+    async fn settle_taken(
+        &mut self,
+        version: i64,
+        wanted: Uuid,
+        entry: Entry,
+        known: Known,
+    ) -> Result<CommitOutcome> {
+        let path = entry_path(version);
+        let theirs = match self.storage.get(&path).await {
+            Ok(Some(bytes)) => parse(&path, &bytes)?,
+            Ok(None) => return Ok(CommitOutcome::Conflict),
+            Err(error) => return Ok(CommitOutcome::Unknown { reason: error.chain() }),
+        };
+        let info = theirs.into_iter().find_map(|action| action.commit_info);
+        if info.as_ref().and_then(commit_id) == Some(wanted) {
+            return Ok(self.take_over(version, entry, known).await);
+        }
+        Ok(CommitOutcome::Conflict)
+    }
+
+    /// The entry is ours. If the base has gone meanwhile, the process may have slept while the log
+    /// was cleaned up beyond this version: then the entry lies where nobody reads.
+    async fn settle_created(
+        &mut self,
+        base: &str,
+        version: i64,
+        entry: Entry,
+        known: Known,
+    ) -> Result<CommitOutcome> {
+        match self.storage.head(base).await {
+            Ok(Some(_)) => Ok(self.take_over(version, entry, known).await),
+            Ok(None) => {
+                self.stale = true;
+                Ok(CommitOutcome::Unknown {
+                    reason: format!("the log was cleaned up while version {version} was written"),
+                })
+            }
+            Err(error) => Ok(CommitOutcome::Unknown { reason: error.chain() }),
+        }
+    }
+
+    async fn take_over(&mut self, version: i64, entry: Entry, known: Known) -> CommitOutcome {
+        if let Err(error) = self.advance(version, entry, known).await {
+            // It is in, but what we hold of it is not to be trusted: the caller looks again.
+            return CommitOutcome::Unknown { reason: error.chain() };
+        }
+        self.checked_at = SystemTime::now();
+        CommitOutcome::Committed { version }
+    }
+}
+
+/// Refuses what does not fit the head.
+fn check(state: &State, change: &TableChange) -> Result<()> {
+    let head = &state.head;
+    if !matches!(head.checkpoint.fit(&change.delta), Fit::Applies) {
+        return Err(Error::invalid(format!(
+            "the batch does not start where version {} ends: {:?}",
+            head.version,
+            head.checkpoint.fit(&change.delta)
+        )));
+    }
+    if let Some(file) = change.added.iter().find(|file| head.files.contains_key(&file.path)) {
+        return Err(Error::invalid(format!("file `{}` is in the table already", file.path)));
+    }
+    if !change.deleted.is_empty() && protocol::is_append_only(state.metadata()) {
+        return Err(Error::invalid("the table has delta.appendOnly: rows cannot be deleted"));
+    }
+    for (path, dying) in &change.deleted {
+        let refuse = |what: &str| {
+            Err(Error::invalid(format!(
+                "cannot delete rows of `{path}` at version {}: {what}",
+                head.version
+            )))
+        };
+        let Some(live) = head.files.get(path) else { return refuse("the file is not live") };
+        if dying.max().is_some_and(|last| u64::from(last) >= live.file.rows) {
+            return refuse("it has fewer rows");
+        }
+        if !live.deleted.is_disjoint(dying) {
+            return refuse("some are deleted already");
+        }
+        let all_dead = live.deleted.len() + dying.len() == live.file.rows;
+        if !all_dead && !protocol::has_deletion_vectors(state.protocol(), state.metadata()) {
+            return refuse("the table has no deletion vectors (delta.enableDeletionVectors)");
+        }
+    }
+    Ok(())
+}
+
+fn plan(state: &State, change: &TableChange, options: &TableOptions) -> Result<Plan> {
+    let head = &state.head;
+    let now_ms = now_ms().max(state.replay.timestamp_ms + 1);
+    let mut known = Known::default();
+    let mut actions = Vec::new();
+
+    let moved = moved(head, &change.delta);
+    let mut metadata = state.metadata().clone();
+    let mut topics = head.checkpoint.clone();
+    topics.apply(&moved);
+    let mut metadata_changes = progress::write_properties(&topics.topics, options, &mut metadata);
+    let mut table_schema = head.schema.clone();
+    if let Some(wanted) = &change.schema {
+        table_schema = schema::evolve(&head.schema, wanted)?;
+        if table_schema != head.schema {
+            metadata.schema_string = schema::render(&table_schema);
+            metadata_changes = true;
+        }
+    }
+    let upgraded = protocol::upgrade(state.protocol(), &table_schema);
+    actions.extend(upgraded.map(Action::from));
+    actions.extend(metadata_changes.then(|| Action::from(metadata)));
+
+    let freshness = change.freshness.filter(|micros| head.freshness.is_none_or(|at| *micros > at));
+    let txns = progress::txns(&moved, freshness, &options.sink_id);
+    actions.extend(txns.into_iter().map(Action::from));
+
+    let mut vectors = None;
+    for (path, dying) in change.deleted.iter().filter(|(_, dying)| !dying.is_empty()) {
+        let live = &head.files[path];
+        let dead = &live.deleted | dying;
+        let add = &state.replay.adds[path];
+        actions.push(add.to_remove(now_ms).into());
+        if dead.len() < live.file.rows {
+            let file = vectors.get_or_insert_with(VectorFile::new);
+            actions.push(with_dead_rows(add, live.file.rows, &dead, file)?.into());
+            known.dead.insert(path.clone(), dead);
+        }
+    }
+    for file in &change.added {
+        actions.push(add(file, &table_schema, now_ms)?.into());
+        // The log has the statistics; a second copy in memory serves nobody.
+        let lean = DataFile { stats: Vec::new(), ..(**file).clone() };
+        known.files.insert(file.path.clone(), Arc::new(lean));
+    }
+    actions.insert(0, commit_info(state, change, options, now_ms));
+    Ok(Plan { actions, vectors, known })
+}
+
+/// The part of a delta that says something new.
+fn moved(head: &crate::log::Head, delta: &CheckpointDelta) -> CheckpointDelta {
+    let ranges = delta.ranges.iter().filter(|(tp, range)| {
+        let after = NextOffset { offset: range.end, fingerprint: range.fingerprint };
+        head.checkpoint.next(tp) != Some(after)
+    });
+    CheckpointDelta { ranges: ranges.map(|(tp, range)| (tp.clone(), *range)).collect() }
+}
+
+fn with_dead_rows(
+    add: &Add,
+    rows: u64,
+    dead: &RoaringBitmap,
+    file: &mut VectorFile,
+) -> Result<Add> {
+    let mut packed = dead.clone();
+    packed.optimize();
+    // A file with dead rows must say how many it has.
+    let counted = format!("{{\"numRecords\":{rows}}}");
+    let stats = Some(stats::widened(add.stats.as_deref().unwrap_or(&counted))?);
+    Ok(Add { stats, data_change: true, deletion_vector: Some(file.push(&packed)?), ..add.clone() })
+}
+
+fn add(file: &DataFile, schema: &lakebed_schemas::column::TableSchema, now_ms: i64) -> Result<Add> {
+    let mut partition_values = BTreeMap::new();
+    if let Some(name) = &schema.partition_by {
+        let value = file.partition.as_ref().ok_or_else(|| {
+            Error::invalid(format!(
+                "file `{}` has no value of partition column `{name}`",
+                file.path
+            ))
+        })?;
+        partition_values.insert(name.clone(), schema::partition_text(value)?);
+    }
+    Ok(Add {
+        path: encode_path(&file.path),
+        partition_values,
+        size: i64::try_from(file.size).map_err(|_| Error::invalid("a file beyond 2^63 bytes"))?,
+        modification_time: now_ms,
+        data_change: true,
+        stats: Some(stats::render(file, schema)),
+        tags: None,
+        deletion_vector: None,
+    })
+}
+
+fn commit_info(state: &State, change: &TableChange, options: &TableOptions, now_ms: i64) -> Action {
+    let deletes = !change.deleted.is_empty();
+    let rows: u64 = change.added.iter().map(|file| file.rows).sum();
+    let dead: u64 = change.deleted.values().map(RoaringBitmap::len).sum();
+    let mut info = Map::new();
+    let mut set = |key: &str, value: Json| info.insert(key.to_owned(), value);
+    set("timestamp", json!(now_ms));
+    set("operation", json!(if deletes { "MERGE" } else { "WRITE" }));
+    let mode = if deletes { json!({}) } else { json!({"mode": "Append", "partitionBy": "[]"}) };
+    set("operationParameters", mode);
+    set(
+        "operationMetrics",
+        json!({
+            "numFiles": change.added.len().to_string(),
+            "numOutputRows": rows.to_string(),
+            "numDeletedRows": dead.to_string(),
+        }),
+    );
+    set("readVersion", json!(state.head.version));
+    set("isolationLevel", json!("Serializable"));
+    set("isBlindAppend", json!(!deletes));
+    set("engineInfo", json!(engine()));
+    set(COMMIT_ID, json!(change.commit_id.to_string()));
+    set("lakebed.owner", json!(options.owner));
+    if let Some(micros) = change.freshness {
+        set("lakebed.freshness", json!(micros));
+    }
+    for (name, note) in &change.notes {
+        set(&format!("lakebed.note.{name}"), json!(note));
+    }
+    Action { commit_info: Some(info), ..Action::default() }
+}

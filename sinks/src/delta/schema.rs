@@ -1,0 +1,341 @@
+//! Table schemas in Delta's words.
+
+use lakebed_schemas::column::{Column, ColumnType, TableSchema};
+use lakebed_schemas::value::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json, json};
+
+use super::actions::Metadata;
+use crate::table::field_ids;
+use crate::{Error, Result};
+
+/// Key of a field's metadata that holds the column's id, which our data files know it by.
+const ID: &str = "lakebed.id";
+/// Key of a field's metadata that holds the source's name for the column.
+const SOURCE_NAME: &str = "lakebed.source_name";
+/// Table property: JSON array of the key columns, in key order.
+pub(super) const KEY: &str = "lakebed.key";
+
+/// The schema that a Delta table gets for `schema`: its readers cannot widen a column later, so
+/// integers are held in 64 bits and floats as doubles from the start.
+#[must_use]
+pub fn storage_schema(schema: &TableSchema) -> TableSchema {
+    let mut stored = schema.clone();
+    for column in &mut stored.columns {
+        column.column_type = widest(&column.column_type);
+    }
+    stored
+}
+
+/// The widest type of this one's family.
+pub(super) fn widest(column_type: &ColumnType) -> ColumnType {
+    use ColumnType as T;
+    match column_type {
+        T::Int => T::Long,
+        T::Float => T::Double,
+        T::List(element) => T::List(Box::new(widest(element))),
+        T::Struct(fields) => {
+            T::Struct(fields.iter().map(|(name, field)| (name.clone(), widest(field))).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Whether a zone-less timestamp occurs anywhere in the schema.
+pub(super) fn has_zoneless(schema: &TableSchema) -> bool {
+    fn within(column_type: &ColumnType) -> bool {
+        match column_type {
+            ColumnType::Timestamp => true,
+            ColumnType::List(element) => within(element),
+            ColumnType::Struct(fields) => fields.iter().any(|(_, field)| within(field)),
+            _ => false,
+        }
+    }
+    schema.columns.iter().any(|column| within(&column.column_type))
+}
+
+#[derive(Serialize, Deserialize)]
+struct StructJson {
+    #[serde(rename = "type")]
+    kind: String,
+    fields: Vec<FieldJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FieldJson {
+    name: String,
+    #[serde(rename = "type")]
+    data_type: Json,
+    nullable: bool,
+    #[serde(default)]
+    metadata: Map<String, Json>,
+}
+
+fn type_json(column_type: &ColumnType) -> Json {
+    use ColumnType as T;
+    match column_type {
+        T::Boolean => json!("boolean"),
+        T::Int => json!("integer"),
+        T::Long => json!("long"),
+        T::Float => json!("float"),
+        T::Double => json!("double"),
+        T::Decimal { precision, scale } => json!(format!("decimal({precision},{scale})")),
+        T::Date => json!("date"),
+        T::Timestamp => json!("timestamp_ntz"),
+        T::TimestampTz => json!("timestamp"),
+        T::Text => json!("string"),
+        T::Binary => json!("binary"),
+        T::List(element) => {
+            json!({"type": "array", "elementType": type_json(element), "containsNull": true})
+        }
+        T::Struct(fields) => {
+            let fields: Vec<Json> = fields
+                .iter()
+                .map(|(name, field)| {
+                    json!({"name": name, "type": type_json(field), "nullable": true, "metadata": {}})
+                })
+                .collect();
+            json!({"type": "struct", "fields": fields})
+        }
+    }
+}
+
+/// `schemaString` of a table's metadata.
+pub(super) fn render(schema: &TableSchema) -> String {
+    let fields = schema.columns.iter().map(|column| {
+        let mut metadata = Map::new();
+        metadata.insert(ID.to_owned(), json!(column.id));
+        if column.source_name != column.name {
+            metadata.insert(SOURCE_NAME.to_owned(), json!(column.source_name));
+        }
+        FieldJson {
+            name: column.name.clone(),
+            data_type: type_json(&column.column_type),
+            nullable: true,
+            metadata,
+        }
+    });
+    let schema = StructJson { kind: "struct".to_owned(), fields: fields.collect() };
+    serde_json::to_string(&schema).expect("a schema of plain strings is JSON")
+}
+
+fn parse_type(name: &str, data_type: &Json) -> Result<ColumnType> {
+    use ColumnType as T;
+    let refuse = || {
+        Error::invalid(format!(
+            "column `{name}` has type {data_type}, which Lakebed does not read: drop the column or \
+             use another table"
+        ))
+    };
+    if let Some(text) = data_type.as_str() {
+        return Ok(match text {
+            "boolean" => T::Boolean,
+            "byte" | "short" | "integer" => T::Int,
+            "long" => T::Long,
+            "float" => T::Float,
+            "double" => T::Double,
+            "date" => T::Date,
+            "timestamp_ntz" => T::Timestamp,
+            "timestamp" => T::TimestampTz,
+            "string" => T::Text,
+            "binary" => T::Binary,
+            other => return parse_decimal(other).ok_or_else(refuse),
+        });
+    }
+    match data_type["type"].as_str() {
+        Some("array") => Ok(T::List(Box::new(parse_type(name, &data_type["elementType"])?))),
+        Some("struct") => {
+            let fields = data_type["fields"].as_array().ok_or_else(refuse)?;
+            let fields = fields.iter().map(|field| {
+                let nested = field["name"].as_str().ok_or_else(refuse)?;
+                let nested_type = parse_type(&format!("{name}.{nested}"), &field["type"])?;
+                Ok((nested.to_owned(), nested_type))
+            });
+            Ok(T::Struct(fields.collect::<Result<_>>()?))
+        }
+        _ => Err(refuse()),
+    }
+}
+
+fn parse_decimal(text: &str) -> Option<ColumnType> {
+    let (precision, scale) = text.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;
+    Some(ColumnType::Decimal {
+        precision: precision.trim().parse().ok()?,
+        scale: scale.trim().parse().ok()?,
+    })
+}
+
+/// The schema that a table's metadata tells. Columns that others made get the next free ids.
+pub(super) fn parse(metadata: &Metadata) -> Result<TableSchema> {
+    let parsed: StructJson = serde_json::from_str(&metadata.schema_string)
+        .map_err(|e| Error::corrupt("the table's schema is not readable").with_source(e))?;
+    let columns = parsed.fields.into_iter().map(|field| {
+        if let Some(key) = field.metadata.keys().find(|key| is_constraint(key)) {
+            return Err(Error::invalid(format!(
+                "column `{}` has `{key}`, which Lakebed cannot honour: drop it or use another table",
+                field.name
+            )));
+        }
+        let source_name = field.metadata.get(SOURCE_NAME).and_then(Json::as_str);
+        let id = field.metadata.get(ID).and_then(Json::as_i64);
+        Ok(Column {
+            column_type: parse_type(&field.name, &field.data_type)?,
+            source_name: source_name.unwrap_or(&field.name).to_owned(),
+            name: field.name,
+            id: id.and_then(|id| i32::try_from(id).ok()).unwrap_or(0),
+        })
+    });
+    let columns: Vec<Column> = columns.collect::<Result<_>>()?;
+    let key = match metadata.property(KEY) {
+        Some(text) => serde_json::from_str(text).map_err(|e| {
+            Error::corrupt(format!("table property `{KEY}` is not readable")).with_source(e)
+        })?,
+        None => Vec::new(),
+    };
+    let ([] | [_]) = metadata.partition_columns.as_slice() else {
+        return Err(Error::invalid(format!(
+            "the table is partitioned by {} columns: Lakebed knows one at most",
+            metadata.partition_columns.len()
+        )));
+    };
+    let partition_by = metadata.partition_columns.first().cloned();
+    let schema = TableSchema { columns, key, partition_by };
+    Ok(field_ids::assign(&schema, &schema, 0))
+}
+
+fn is_constraint(key: &str) -> bool {
+    key == "delta.invariants"
+        || key == "delta.generationExpression"
+        || key.starts_with("delta.identity.")
+}
+
+/// The head's schema with the new columns of `wanted`; refuses any other difference.
+pub(super) fn evolve(head: &TableSchema, wanted: &TableSchema) -> Result<TableSchema> {
+    let wanted = storage_schema(wanted);
+    if wanted.partition_by != head.partition_by || wanted.key != head.key {
+        return Err(Error::invalid("key and partition column of a table cannot change"));
+    }
+    for (position, column) in head.columns.iter().enumerate() {
+        let same = wanted.columns.get(position).is_some_and(|other| {
+            other.name == column.name && other.column_type == widest(&column.column_type)
+        });
+        if !same {
+            return Err(Error::invalid(format!(
+                "column `{}` cannot be changed, moved or dropped in a Delta table: add a new one",
+                column.name
+            )));
+        }
+    }
+    let mut evolved = head.clone();
+    evolved.columns.extend(wanted.columns.into_iter().skip(head.columns.len()));
+    let evolved = field_ids::assign(head, &evolved, 0);
+    field_ids::check(&evolved)?;
+    Ok(evolved)
+}
+
+/// A partition value as the log spells it.
+pub(super) fn partition_text(value: &Value) -> Result<Option<String>> {
+    Ok(Some(match value {
+        Value::Null | Value::Unavailable => return Ok(None),
+        Value::Boolean(value) => value.to_string(),
+        Value::Long(value) => value.to_string(),
+        // The log spells NULL and the empty text alike.
+        Value::Text(value) if value.is_empty() => return Ok(None),
+        Value::Text(value) => value.clone(),
+        Value::Date(days) => date_text(*days)
+            .ok_or_else(|| Error::invalid("a partition date lies outside the years 1 to 9999"))?,
+        _ => {
+            return Err(Error::invalid(
+                "a table is partitioned by a date, text, integer or boolean",
+            ));
+        }
+    }))
+}
+
+/// The value that a partition value of the log spells.
+pub(super) fn partition_value(column_type: &ColumnType, text: Option<&str>) -> Option<Value> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Some(Value::Null) };
+    Some(match column_type {
+        ColumnType::Boolean => Value::Boolean(text.parse().ok()?),
+        ColumnType::Int | ColumnType::Long => Value::Long(text.parse().ok()?),
+        ColumnType::Text => Value::Text(text.to_owned()),
+        ColumnType::Date => {
+            let date: chrono::NaiveDate = text.parse().ok()?;
+            Value::Date(i32::try_from((date - EPOCH).num_days()).ok()?)
+        }
+        _ => return None,
+    })
+}
+
+const EPOCH: chrono::NaiveDate = chrono::NaiveDate::from_ymd_opt(1970, 1, 1).expect("the epoch");
+
+/// `YYYY-MM-DD`, for the years 1 to 9999.
+pub(super) fn date_text(days: i32) -> Option<String> {
+    use chrono::Datelike;
+    let date = EPOCH.checked_add_signed(chrono::TimeDelta::try_days(i64::from(days))?)?;
+    (1..=9999).contains(&date.year()).then(|| date.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delta::actions::Format;
+
+    fn metadata(schema: &TableSchema) -> Metadata {
+        Metadata {
+            id: "x".into(),
+            name: None,
+            description: None,
+            format: Format { provider: "parquet".into(), options: Default::default() },
+            schema_string: render(schema),
+            partition_columns: schema.partition_by.iter().cloned().collect(),
+            configuration: Default::default(),
+            created_time: None,
+        }
+    }
+
+    #[test]
+    fn bronze_reads_back_with_its_partition_number_widened() {
+        let bronze = lakebed_schemas::bronze::schema();
+
+        let read = parse(&metadata(&storage_schema(&bronze))).expect("parses");
+
+        assert_eq!(read, storage_schema(&bronze));
+        assert_eq!(read.columns[1].column_type, ColumnType::Long);
+    }
+
+    #[test]
+    fn evolution_adds_columns_and_nothing_else() {
+        let bronze = storage_schema(&lakebed_schemas::bronze::schema());
+        let mut wanted = lakebed_schemas::bronze::schema();
+        wanted.columns.push(Column {
+            name: "extra".into(),
+            source_name: "Extra".into(),
+            column_type: ColumnType::Float,
+            id: 0,
+        });
+
+        let evolved = evolve(&bronze, &wanted).expect("adds");
+        let added = evolved.columns.last().expect("column");
+        assert_eq!((added.id, &added.column_type), (21, &ColumnType::Double));
+        assert_eq!(parse(&metadata(&evolved)).expect("parses"), evolved);
+
+        wanted.columns[3].column_type = ColumnType::Text;
+        assert!(evolve(&bronze, &wanted).is_err());
+        wanted.columns.remove(0);
+        assert!(evolve(&bronze, &wanted).is_err());
+    }
+
+    #[test]
+    fn a_partition_date_reads_back() {
+        for days in [0, -1, 20_454, -719_162, 2_932_896] {
+            let text = partition_text(&Value::Date(days)).expect("text");
+            assert_eq!(
+                partition_value(&ColumnType::Date, text.as_deref()),
+                Some(Value::Date(days)),
+                "{text:?}"
+            );
+        }
+        assert!(partition_text(&Value::Date(i32::MAX)).is_err());
+    }
+}

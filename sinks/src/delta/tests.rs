@@ -1,0 +1,684 @@
+//! What the suite of all formats does not ask: Delta's own protocol, and tables that others wrote.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lakebed_schemas::column::{Column, ColumnType, TableSchema};
+use lakebed_schemas::value::Value;
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use super::log_files::{checkpoint_path, entry_path};
+use super::{DeltaLog, create_or_open, open, open_at};
+use crate::conformance::LogFactory;
+use crate::conformance::fixture::{
+    TOPIC, all_rows, batch, commit, delta, names, row, silver_schema, tp,
+};
+use crate::log::{CommitOutcome, DataFile, Head, Retention, TableChange, TableLog, TableOptions};
+use crate::storage::{S3Options, Storage};
+use crate::table::upsert::UpsertTable;
+use crate::table::writer::{FileRows, WriterOptions, stage};
+use crate::{ErrorKind, Result};
+
+struct DeltaFactory;
+
+#[async_trait]
+impl LogFactory for DeltaFactory {
+    async fn create(
+        &self,
+        storage: &Storage,
+        options: &TableOptions,
+        schema: &TableSchema,
+    ) -> Result<Box<dyn TableLog>> {
+        Ok(Box::new(create_or_open(storage, options, schema).await?))
+    }
+
+    async fn open(&self, storage: &Storage, options: &TableOptions) -> Result<Box<dyn TableLog>> {
+        Ok(Box::new(open(storage, options).await?.expect("the suite has made the table")))
+    }
+}
+
+mod conformance {
+    crate::conformance_tests!(crate::delta::tests::DeltaFactory);
+}
+
+fn options() -> TableOptions {
+    TableOptions {
+        sink_id: "lakebed".to_owned(),
+        cluster: Some("cluster-1".to_owned()),
+        owner: "test".to_owned(),
+        retention: Retention::default(),
+    }
+}
+
+fn eager(versions_min: usize) -> TableOptions {
+    let retention = Retention { versions_min, age_min: Duration::ZERO };
+    TableOptions { retention, ..options() }
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+    storage: Storage,
+}
+
+fn place() -> Place {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let location = folder.path().join("table");
+    let location = location.to_str().expect("a temporary path is text");
+    let storage = Storage::open(location, &S3Options::default()).expect("local storage");
+    Place { folder, storage }
+}
+
+impl Place {
+    async fn log(&self, options: &TableOptions) -> DeltaLog {
+        create_or_open(&self.storage, options, &silver_schema()).await.expect("opens")
+    }
+
+    async fn silver(&self, options: &TableOptions) -> UpsertTable {
+        let log = Box::new(self.log(options).await);
+        UpsertTable::open(self.storage.clone(), log, Default::default()).await.expect("opens")
+    }
+
+    async fn staged(&self, partition: i32, ids: std::ops::Range<i64>) -> Arc<DataFile> {
+        let name = |id| Value::Text(format!("name {id}"));
+        let rows = ids.map(|id| row(id, name(id), Value::Null, partition, id)).collect();
+        let rows = FileRows { topic_partition: tp(partition), partition: None, rows };
+        let schema = Arc::new(silver_schema());
+        let files = [Arc::new(rows)];
+        let mut staged =
+            stage(&self.storage, &schema, &files, &WriterOptions::default()).await.expect("staged");
+        staged.remove(0)
+    }
+
+    async fn json(&self, version: i64) -> Vec<serde_json::Value> {
+        let bytes = self.storage.get(&entry_path(version)).await.expect("get").expect("entry");
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect()
+    }
+}
+
+fn change(added: Vec<Arc<DataFile>>, start: i64, end: i64) -> TableChange {
+    TableChange {
+        commit_id: Uuid::now_v7(),
+        delta: delta(0, start, end),
+        added,
+        deleted: BTreeMap::new(),
+        schema: None,
+        freshness: Some(end),
+        notes: BTreeMap::from([("cause".to_owned(), "test".to_owned())]),
+    }
+}
+
+async fn must_commit(log: &mut DeltaLog, change: &TableChange) -> i64 {
+    match log.commit(change).await.expect("commit") {
+        CommitOutcome::Committed { version } => version,
+        outcome => panic!("not committed: {outcome:?}"),
+    }
+}
+
+/// Everything that a head tells, but for what is only in the memory of the process that wrote it.
+fn told(head: &Head) -> impl PartialEq + std::fmt::Debug {
+    let files: BTreeMap<_, _> = head
+        .files
+        .iter()
+        .map(|(path, live)| {
+            let file = &live.file;
+            let facts =
+                (file.size, file.rows, file.partition.clone(), file.topic_partition.clone());
+            (path.clone(), (facts, live.deleted.clone()))
+        })
+        .collect();
+    let schema = head.schema.clone();
+    (head.version, head.uuid, schema, head.checkpoint.clone(), head.freshness, files)
+}
+
+#[tokio::test]
+async fn a_table_reads_the_same_from_entries_from_a_log_checkpoint_and_from_memory() {
+    let place = place();
+    let options = eager(3);
+    let mut log = place.log(&options).await;
+    let mut offset = 0;
+    for round in 0..9 {
+        let mut next =
+            change(vec![place.staged(0, round * 50..round * 50 + 50).await], offset, offset + 50);
+        if round > 0 {
+            let paths: Vec<String> = log.head().files.keys().cloned().collect();
+            next.deleted = paths
+                .into_iter()
+                .map(|path| (path, RoaringBitmap::from([u32::try_from(round).expect("small")])))
+                .collect();
+        }
+        must_commit(&mut log, &next).await;
+        offset += 50;
+        let fresh = open(&place.storage, &options).await.expect("opens").expect("is there");
+        assert_eq!(told(fresh.head()), told(log.head()));
+        if round % 4 == 3 {
+            let report = log.maintain().await.expect("maintained");
+            assert_eq!(report.log_checkpoint, Some(log.head().version));
+            let fresh = open(&place.storage, &options).await.expect("opens").expect("is there");
+            assert_eq!(told(fresh.head()), told(log.head()));
+        }
+    }
+    let rows = all_rows(&place.storage, log.head()).await;
+    assert_eq!(rows.len() as u64, log.head().live_rows());
+    // Every file but the newest lost one row to each later commit.
+    assert_eq!(rows.len(), 9 * 50 - (1..9).sum::<usize>());
+}
+
+#[tokio::test]
+async fn a_file_without_a_living_row_is_only_removed() {
+    let place = place();
+    let mut log = place.log(&options()).await;
+    let file = place.staged(0, 0..3).await;
+    must_commit(&mut log, &change(vec![file.clone()], 0, 3)).await;
+
+    let mut half = change(vec![], 3, 4);
+    half.deleted.insert(file.path.clone(), RoaringBitmap::from([0]));
+    let version = must_commit(&mut log, &half).await;
+    let entry = place.json(version).await;
+    let add = entry.iter().find_map(|line| line.get("add")).expect("the file is added again");
+    assert_eq!(add["deletionVector"]["cardinality"], 1);
+    assert!(add["stats"].as_str().expect("stats").contains("\"tightBounds\":false"));
+
+    let mut whole = change(vec![], 4, 5);
+    whole.deleted.insert(file.path.clone(), RoaringBitmap::from([1, 2]));
+    let version = must_commit(&mut log, &whole).await;
+    let entry = place.json(version).await;
+    let remove = entry.iter().find_map(|line| line.get("remove")).expect("the file is removed");
+    assert_eq!(remove["deletionVector"], add["deletionVector"], "as it was last added");
+    assert!(entry.iter().all(|line| line.get("add").is_none()));
+    assert!(log.head().files.is_empty());
+
+    whole.delta = delta(0, 5, 6);
+    assert_eq!(log.commit(&whole).await.expect_err("gone").kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn rows_die_once() {
+    let place = place();
+    let mut log = place.log(&options()).await;
+    let file = place.staged(0, 0..3).await;
+    must_commit(&mut log, &change(vec![file.clone()], 0, 3)).await;
+    let dying = |rows: &[u32], start| {
+        let mut next = change(vec![], start, start + 1);
+        next.deleted.insert(file.path.clone(), rows.iter().copied().collect());
+        next
+    };
+    must_commit(&mut log, &dying(&[1], 3)).await;
+
+    for rows in [&[1, 2][..], &[3]] {
+        let error = log.commit(&dying(rows, 4)).await.expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+    }
+    assert_eq!(log.head().version, 2);
+}
+
+#[tokio::test]
+async fn the_loser_of_a_race_sees_nothing_of_its_own_and_may_try_again() {
+    let place = place();
+    let mut winner = place.log(&options()).await;
+    let mut loser = place.log(&options()).await;
+    must_commit(&mut winner, &change(vec![place.staged(0, 0..3).await], 0, 3)).await;
+    let mut late = change(vec![place.staged(1, 7..9).await], 0, 0);
+    late.delta = delta(1, 0, 2);
+
+    assert_eq!(loser.commit(&late).await.expect("an outcome"), CommitOutcome::Conflict);
+    assert_eq!(loser.find_commit(late.commit_id).await.expect("looked"), None);
+    assert!(loser.refresh().await.expect("refreshed"));
+    let version = must_commit(&mut loser, &late).await;
+
+    assert_eq!(winner.find_commit(late.commit_id).await.expect("looked"), None, "not seen yet");
+    assert!(winner.refresh().await.expect("refreshed"));
+    assert_eq!(winner.find_commit(late.commit_id).await.expect("looked"), Some(version));
+    assert_eq!(told(winner.head()), told(loser.head()));
+}
+
+#[tokio::test]
+async fn an_entry_that_is_ours_already_is_taken_for_committed() {
+    let place = place();
+    let mut log = place.log(&options()).await;
+    let mut silent = place.log(&options()).await;
+    let next = change(vec![place.staged(0, 0..3).await], 0, 3);
+    let version = must_commit(&mut silent, &next).await;
+
+    assert_eq!(must_commit(&mut log, &next).await, version);
+
+    assert_eq!(told(log.head()), told(silent.head()));
+}
+
+#[tokio::test]
+async fn a_commit_is_found_in_entries_older_than_the_log_checkpoint() {
+    let place = place();
+    // Log checkpoints at every other version; nothing is young enough to be deleted.
+    let retention = Retention { versions_min: 2, age_min: Duration::from_secs(3600) };
+    let options = TableOptions { retention, ..options() };
+    let mut log = place.log(&options).await;
+    let mut ids = Vec::new();
+    for offset in 0..6 {
+        let next = change(vec![place.staged(0, offset..offset + 1).await], offset, offset + 1);
+        ids.push((next.commit_id, must_commit(&mut log, &next).await));
+        log.maintain().await.expect("maintained");
+    }
+
+    let mut fresh = open(&place.storage, &options).await.expect("opens").expect("is there");
+    for (id, version) in ids {
+        assert_eq!(fresh.find_commit(id).await.expect("looked"), Some(version));
+    }
+    assert_eq!(fresh.find_commit(Uuid::now_v7()).await.expect("looked"), None);
+}
+
+#[tokio::test]
+async fn upkeep_leaves_what_kept_versions_need_and_nothing_else() {
+    let place = place();
+    let options = eager(4);
+    let mut silver = place.silver(&options).await;
+    // What an attempt that died has left.
+    place.staged(0, 0..2).await;
+    commit(&mut silver, batch(0, &[(0, Some("zero")), (1, Some("one")), (2, Some("two"))])).await;
+    let first = silver.head().files.keys().next().expect("a file").clone();
+    let mut seen = BTreeMap::new();
+    for n in 0..20 {
+        let name = format!("round {n}");
+        let (version, _) = commit(&mut silver, batch(3 + n, &[(n % 3, Some(&name))])).await;
+        seen.insert(version, names(&place.storage, silver.head()).await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        silver.maintain().await.expect("maintained");
+    }
+    let newest = silver.head().version;
+
+    for version in newest - 3..=newest {
+        let old = open_at(&place.storage, version).await.expect("a kept version opens");
+        assert_eq!(names(&place.storage, old.head()).await, seen[&version], "version {version}");
+    }
+    let gone = open_at(&place.storage, 1).await.expect_err("no longer kept");
+    assert!(gone.to_string().contains("version 1"), "{gone}");
+    let left = place.storage.list("").await.expect("listed");
+    assert!(!left.iter().any(|entry| entry.path == first), "the first file is dead and gone");
+    let count = |what: &str| left.iter().filter(|entry| entry.path.contains(what)).count();
+    // Four versions, and up to as many to the next log checkpoint.
+    assert!(count(".parquet") <= 16, "{left:#?}");
+    assert!(count("deletion_vector") <= 12, "{left:#?}");
+    assert!(count(".json") <= 8, "{left:#?}");
+}
+
+#[tokio::test]
+async fn an_old_version_cannot_be_written() {
+    let place = place();
+    let mut log = place.log(&options()).await;
+    must_commit(&mut log, &change(vec![place.staged(0, 0..3).await], 0, 3)).await;
+
+    let mut old = open_at(&place.storage, 0).await.expect("opens");
+
+    assert_eq!(old.head().live_rows(), 0);
+    let error = old.commit(&change(vec![], 0, 1)).await.expect_err("read only");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(open_at(&place.storage, 2).await.is_err());
+}
+
+#[tokio::test]
+async fn the_first_zoneless_column_raises_the_protocol_in_its_own_commit() {
+    let place = place();
+    let mut schema = silver_schema();
+    schema.key.clear();
+    let mut log = create_or_open(&place.storage, &options(), &schema).await.expect("made");
+    let first = place.json(0).await;
+    let protocol = first.iter().find_map(|line| line.get("protocol")).expect("protocol");
+    assert_eq!(protocol, &serde_json::json!({"minReaderVersion": 1, "minWriterVersion": 2}));
+
+    schema.columns.push(Column {
+        name: "local".into(),
+        source_name: "Local".into(),
+        column_type: ColumnType::Timestamp,
+        id: 0,
+    });
+    let mut wider = change(vec![], 0, 1);
+    wider.schema = Some(log.assign_ids(&schema));
+    let version = must_commit(&mut log, &wider).await;
+
+    let entry = place.json(version).await;
+    let protocol = entry.iter().find_map(|line| line.get("protocol")).expect("protocol");
+    assert_eq!(protocol["readerFeatures"], serde_json::json!(["timestampNtz"]));
+    assert_eq!(protocol["writerFeatures"], serde_json::json!(["timestampNtz"]));
+    let fresh = open(&place.storage, &options()).await.expect("opens").expect("is there");
+    assert_eq!(told(fresh.head()), told(log.head()));
+    assert_eq!(fresh.head().schema.columns.last().expect("column").source_name, "Local");
+}
+
+#[tokio::test]
+async fn progress_of_another_sink_is_not_touched() {
+    let place = place();
+    drop(place.log(&options()).await);
+
+    let other = TableOptions { sink_id: "other".to_owned(), ..options() };
+    let error = open(&place.storage, &other).await.expect_err("refused");
+
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("`lakebed`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_foreign_feature_stops_the_table_by_name() {
+    let place = place();
+    let mut log = place.log(&options()).await;
+    let features = serde_json::json!(["deletionVectors", "columnMapping"]);
+    let line = serde_json::json!({"protocol": {
+        "minReaderVersion": 3, "minWriterVersion": 7,
+        "readerFeatures": features, "writerFeatures": features,
+    }});
+    place.storage.put(&entry_path(1), line.to_string()).await.expect("put");
+
+    for _ in 0..2 {
+        let error = log.refresh().await.expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("`columnMapping`"), "{error}");
+    }
+    let unwritten = log.commit(&change(vec![], 0, 1)).await;
+    assert!(unwritten.is_err(), "nothing is built on a version that was not understood");
+}
+
+#[tokio::test]
+async fn a_table_that_was_replaced_is_not_written() {
+    let place = place();
+    let mut log = place.log(&options()).await;
+    must_commit(&mut log, &change(vec![place.staged(0, 0..3).await], 0, 3)).await;
+    std::fs::remove_dir_all(place.folder.path().join("table")).expect("dropped");
+    let mut other = place.log(&options()).await;
+    let file = place.staged(0, 5..30).await;
+    must_commit(&mut other, &change(vec![file], 0, 999)).await;
+    must_commit(&mut other, &change(vec![], 999, 1000)).await;
+
+    let refused = log.commit(&change(vec![], 3, 4)).await;
+    assert!(matches!(refused, Ok(CommitOutcome::Conflict)), "{refused:?}");
+    let error = log.refresh().await.expect_err("replaced");
+
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert_eq!(other.head().version, 2);
+}
+
+#[tokio::test]
+async fn a_torn_hint_and_a_foreign_plain_append_are_borne() {
+    let place = place();
+    let options = eager(2);
+    let mut log = place.log(&options).await;
+    for offset in 0..4 {
+        must_commit(&mut log, &change(vec![], offset, offset + 1)).await;
+        log.maintain().await.expect("maintained");
+    }
+    place.storage.put("_delta_log/_last_checkpoint", "{\"vers").await.expect("put");
+    // By a writer that keeps no statistics.
+    let file = place.staged(0, 0..5).await;
+    let line = serde_json::json!({"add": {
+        "path": super::actions::encode_path(&file.path), "partitionValues": {},
+        "size": file.size, "modificationTime": 1, "dataChange": true,
+    }});
+    let version = log.head().version + 1;
+    place.storage.put(&entry_path(version), line.to_string()).await.expect("put");
+
+    assert!(log.refresh().await.expect("refreshed"));
+    let fresh = open(&place.storage, &options).await.expect("opens").expect("is there");
+
+    assert_eq!(told(fresh.head()), told(log.head()));
+    assert_eq!(all_rows(&place.storage, fresh.head()).await.len(), 5);
+    let mut dying = change(vec![], 4, 5);
+    dying.deleted.insert(file.path.clone(), RoaringBitmap::from([4]));
+    must_commit(&mut log, &dying).await;
+    log.maintain().await.expect("the library reads it, too");
+    assert_eq!(log.head().live_rows(), 4);
+}
+
+#[tokio::test]
+async fn a_log_checkpoint_that_lies_is_not_relied_on() {
+    let place = place();
+    let options = eager(2);
+    let mut log = place.log(&options).await;
+    must_commit(&mut log, &change(vec![place.staged(0, 0..5).await], 0, 1)).await;
+    must_commit(&mut log, &change(vec![], 1, 2)).await;
+    // Another process died after it had written half of what it should have.
+    let mut empty = super::replay::Replay::default();
+    empty.protocol = log.state.replay.protocol.clone();
+    empty.metadata = log.state.replay.metadata.clone();
+    let rows = super::log_checkpoint::rows(&empty, 0);
+    let bytes = super::log_checkpoint::encode(&rows).expect("encoded");
+    place.storage.put(&checkpoint_path(2), bytes).await.expect("put");
+
+    let error = log.maintain().await.expect_err("the library sees other files");
+
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(place.storage.get(&entry_path(0)).await.expect("get").is_some(), "nothing is deleted");
+}
+
+#[tokio::test]
+async fn a_commit_costs_the_same_requests_however_old_the_table() {
+    let place = place();
+    let mut silver = place.silver(&options()).await;
+    let mut costs = Vec::new();
+    for n in 0..60 {
+        place.storage.counters().take();
+        commit(&mut silver, batch(n, &[(n % 3, Some("x"))])).await;
+        costs.push(place.storage.counters().take());
+    }
+    let last = costs[costs.len() - 1];
+    assert_eq!((last.lists, last.heads, last.puts), (0, 3, 2 + u64::from(last.puts == 3)));
+    assert!(costs[10..].iter().all(|cost| cost.lists == 0 && cost.heads == 3 && cost.puts <= 3));
+}
+
+fn golden() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let shared = std::env::var_os("LAKEBED_SHARED").map_or(beside, PathBuf::from);
+    let golden = shared.join("golden-tables");
+    if !golden.join("delta_spark_dv").is_dir() {
+        eprintln!(
+            "SKIPPED: no tables written by Spark at {}: set LAKEBED_SHARED",
+            golden.display()
+        );
+        return None;
+    }
+    Some(golden)
+}
+
+fn copy_folder(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) {
+    std::fs::create_dir_all(to).expect("folder");
+    for entry in std::fs::read_dir(from).expect("readable") {
+        let entry = entry.expect("entry");
+        let name = entry.file_name().into_string().expect("utf-8");
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &to.join(&name), wanted);
+        } else if wanted(&name) {
+            std::fs::copy(entry.path(), to.join(&name)).expect("copied");
+        }
+    }
+}
+
+/// A row as the expectation of the golden tables spells it.
+fn spelt(schema: &TableSchema, row: Vec<Value>) -> serde_json::Value {
+    use serde_json::json;
+    let moment = |micros: i64| {
+        let moment = chrono::DateTime::from_timestamp_micros(micros).expect("in range");
+        json!(moment.format("%Y-%m-%dT%H:%M:%S%.6f").to_string())
+    };
+    let cells = schema.columns.iter().zip(row).map(|(column, value)| {
+        let value = match value {
+            Value::Null => json!(null),
+            Value::Boolean(value) => json!(value),
+            Value::Long(value) => json!(value),
+            Value::Double(value) => json!(value),
+            Value::Decimal { unscaled, scale: 2 } => {
+                json!(format!("{}.{:02}", unscaled / 100, unscaled % 100))
+            }
+            Value::Date(days) => json!(super::schema::date_text(days).expect("in range")),
+            Value::Timestamp(micros) | Value::TimestampTz(micros) => moment(micros),
+            Value::Text(text) => json!(text),
+            other => panic!("no such value in the golden table: {other:?}"),
+        };
+        (column.name.clone(), value)
+    });
+    cells.collect::<serde_json::Map<_, _>>().into()
+}
+
+#[tokio::test]
+async fn a_table_that_spark_wrote_reads_as_spark_wrote_it() {
+    let Some(golden) = golden() else { return };
+    let place = place();
+    let table = place.folder.path().join("table");
+    let until = |newest: &'static str| move |name: &str| name < newest || !name.ends_with(".json");
+    let source = golden.join("delta_spark_dv");
+    copy_folder(&source, &table, &until("00000000000000000003"));
+    let mut log = open(&place.storage, &options()).await.expect("opens").expect("is there");
+    assert_eq!((log.head().version, log.head().live_rows()), (2, 60));
+
+    copy_folder(&source, &table, &until("9"));
+    assert!(log.refresh().await.expect("Spark's MERGE and DELETE are caught up with"));
+
+    let fresh = open(&place.storage, &options()).await.expect("opens").expect("is there");
+    assert_eq!(told(fresh.head()), told(log.head()));
+    assert_eq!(log.head().files.values().filter(|live| !live.deleted.is_empty()).count(), 3);
+    let text = std::fs::read_to_string(golden.join("delta_spark_dv.expected.jsonl")).expect("text");
+    let parse = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+    let mut wanted: Vec<_> = text.lines().map(parse).collect();
+    let rows = all_rows(&place.storage, log.head()).await;
+    let mut read: Vec<_> = rows.into_iter().map(|row| spelt(&log.head().schema, row)).collect();
+    for rows in [&mut wanted, &mut read] {
+        rows.sort_by_key(|row| row["id"].as_i64());
+    }
+    assert_eq!(read.len(), 58);
+    assert_eq!(read, wanted);
+
+    // And it can be written: a row more, a row less.
+    let (path, live) = log.head().files.iter().next().expect("a file");
+    let alive = (0..u32::MAX).find(|row| !live.deleted.contains(*row)).expect("a living row");
+    let mut dying = change(vec![], 0, 1);
+    dying.deleted.insert(path.clone(), RoaringBitmap::from([alive]));
+    must_commit(&mut log, &dying).await;
+    let fresh = open(&place.storage, &options()).await.expect("opens").expect("is there");
+    assert_eq!(told(fresh.head()), told(log.head()));
+    assert_eq!(all_rows(&place.storage, fresh.head()).await.len(), 57);
+    assert_eq!(fresh.head().checkpoint.next(&tp(0)).map(|next| next.offset), Some(1));
+    assert!(fresh.head().checkpoint.topics.contains_key(TOPIC));
+}
+
+#[tokio::test]
+async fn silver_is_exact_over_many_commits_with_upkeep() {
+    let place = place();
+    let options = eager(10);
+    let mut silver = place.silver(&options).await;
+    let mut model: BTreeMap<i64, String> = BTreeMap::new();
+    let mut offset = 0;
+    for round in 0..80i64 {
+        let name = format!("round {round}");
+        let events: BTreeMap<i64, Option<&str>> = (0..20)
+            .map(|n| ((n * 7 + round * 13) % 101, ((n + round) % 6 != 0).then_some(name.as_str())))
+            .collect();
+        for (id, name) in &events {
+            match name {
+                Some(name) => drop(model.insert(*id, (*name).to_owned())),
+                None => drop(model.remove(id)),
+            }
+        }
+        let events: Vec<_> = events.into_iter().collect();
+        commit(&mut silver, batch(offset, &events)).await;
+        offset += events.len() as i64;
+        silver.maintain().await.expect("maintained");
+        if round % 16 == 15 {
+            silver = place.silver(&options).await;
+        }
+    }
+    assert_eq!(names(&place.storage, silver.head()).await, model);
+}
+
+/// Needs `LAKEBED_READBACK`, a folder: makes tables there for readers that nobody here wrote.
+#[tokio::test]
+#[ignore = "makes tables for a comparison that other programs do"]
+async fn tables_for_foreign_readers() {
+    let folder = std::env::var("LAKEBED_READBACK").expect("LAKEBED_READBACK names a folder");
+    let options = eager(20);
+    let silver_at =
+        Storage::open(&format!("{folder}/silver"), &S3Options::default()).expect("opens");
+    let log = create_or_open(&silver_at, &options, &silver_schema()).await.expect("made");
+    let small = crate::table::WriteOptions {
+        writer: WriterOptions { row_group_rows: 64, ..Default::default() },
+        ..Default::default()
+    };
+    let mut silver =
+        UpsertTable::open(silver_at.clone(), Box::new(log), small.clone()).await.expect("opens");
+    let many: Vec<(i64, Option<&str>)> = (0..1000).map(|id| (id, Some("first"))).collect();
+    commit(&mut silver, batch(0, &many)).await;
+    let mut offset = 1000;
+    for round in 0..60i64 {
+        let name = format!("round {round}");
+        let events: BTreeMap<i64, Option<&str>> = (0..40)
+            .map(|n| ((n * 37 + round * 101) % 1100, (n % 5 != 0).then_some(name.as_str())))
+            .collect();
+        let events: Vec<_> = events.into_iter().collect();
+        let mut next = batch(offset, &events);
+        if round >= 30 {
+            evolve_for_readers(&mut next);
+        }
+        commit(&mut silver, next).await;
+        offset += events.len() as i64;
+        silver.maintain().await.expect("maintained");
+    }
+    let rows = all_rows(&silver_at, silver.head()).await;
+    let text = |row: &Vec<Value>| format!("{:?}\n", &row[..].iter().take(2).collect::<Vec<_>>());
+    let mut lines: Vec<String> = rows.iter().map(text).collect();
+    lines.sort();
+    std::fs::write(format!("{folder}/silver.txt"), lines.concat()).expect("written");
+
+    let bronze_at =
+        Storage::open(&format!("{folder}/bronze"), &S3Options::default()).expect("opens");
+    let schema = super::storage_schema(&lakebed_schemas::bronze::schema());
+    let log = create_or_open(&bronze_at, &options, &schema).await.expect("made");
+    let mut bronze = crate::table::append::AppendTable::open(bronze_at, Box::new(log), small)
+        .await
+        .expect("opens");
+    for start in 0..30 {
+        let mut delta = lakebed_schemas::position::CheckpointDelta::default();
+        let mut rows = Vec::new();
+        for offset in start * 100..start * 100 + 100 {
+            rows.push((tp(0), bronze_row(&schema, offset)));
+            delta.extend(&tp(0), start * 100, offset + 1, None);
+        }
+        let batch = crate::table::AppendBatch { rows, delta, freshness: None };
+        drop(bronze.write(batch).await.expect("written"));
+        bronze.maintain().await.expect("maintained");
+    }
+}
+
+fn evolve_for_readers(batch: &mut crate::table::UpsertBatch) {
+    use ColumnType as T;
+    let added = [
+        ("local", T::Timestamp),
+        ("price", T::Decimal { precision: 38, scale: 10 }),
+        ("tags", T::List(Box::new(T::Text))),
+    ];
+    for (name, column_type) in added {
+        let (name, source_name) = (name.to_owned(), name.to_uppercase());
+        batch.schema.columns.push(Column { name, source_name, column_type, id: 0 });
+    }
+    for change in &mut batch.changes {
+        let Value::Long(id) = change.key[0] else { panic!("ids are numbers") };
+        let values = [
+            Value::Timestamp(1_700_000_000_123_456 + id),
+            Value::Decimal { unscaled: i128::from(id) * 10i128.pow(27) + 1, scale: 10 },
+            Value::List(vec![Value::Text(format!("tag {id}")), Value::Null]),
+        ];
+        change.row.iter_mut().for_each(|row| row.extend(values.clone()));
+    }
+}
+
+fn bronze_row(schema: &TableSchema, offset: i64) -> Vec<Value> {
+    let day = 20_000 + i32::try_from(offset / 700).expect("small");
+    let header = Value::Struct(vec![Value::Text("h".to_owned()), Value::Binary(vec![0, 255])]);
+    let value = |name: &str| match name {
+        "_topic" => Value::Text(TOPIC.to_owned()),
+        "_partition" => Value::Long(0),
+        "_offset" => Value::Long(offset),
+        "_timestamp" => Value::TimestampTz(i64::from(day) * 86_400_000_000 + offset),
+        "_date" => Value::Date(day),
+        "headers" => Value::List(vec![header.clone()]),
+        _ => Value::Null,
+    };
+    schema.columns.iter().map(|column| value(&column.name)).collect()
+}
