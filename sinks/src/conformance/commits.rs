@@ -20,7 +20,7 @@ use crate::table::file_name;
 use crate::table::writer::{self, FileRows};
 
 /// A data file of one row in partition `partition`, durable and invisible.
-pub(super) async fn staged(
+pub(crate) async fn staged(
     table: &Fixture<'_>,
     schema: &TableSchema,
     partition: i32,
@@ -38,7 +38,7 @@ pub(super) async fn staged(
 }
 
 /// A change that adds files and covers these offsets.
-pub(super) fn change(added: Vec<Arc<DataFile>>, delta: CheckpointDelta) -> TableChange {
+pub(crate) fn change(added: Vec<Arc<DataFile>>, delta: CheckpointDelta) -> TableChange {
     TableChange {
         commit_id: Uuid::now_v7(),
         delta,
