@@ -3,6 +3,7 @@
 //! `source` gives records, `fold` reduces them to one change a key, a `worker` for each table entry
 //! stages and commits, `pipeline` alone knows the order.
 
+pub mod cli;
 pub mod config;
 pub mod fold;
 pub mod health;

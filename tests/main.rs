@@ -1,3 +1,4 @@
 //! Tests of the whole program that need nothing but itself.
 
+mod command_line;
 mod rules;

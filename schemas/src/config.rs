@@ -473,7 +473,7 @@ pub struct ColumnRule {
     /// Type of the column: `decimal(12,2)`, `timestamptz`, …
     #[serde(rename = "type")]
     pub column_type: Option<String>,
-    /// What a number counts: `ms`, `us`, `days`, …
+    /// What a number counts, in place of `encoding`: `ms`, `us`, `days`, …
     pub unit: Option<String>,
     /// How it stands in the record: `base64`, …
     pub encoding: Option<String>,
@@ -482,17 +482,6 @@ pub struct ColumnRule {
     pub exclude: bool,
     /// Replace its values.
     pub mask: Option<String>,
-}
-
-/// What a column of records without schema is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ColumnOverride {
-    /// Type of the column: `decimal(12,2)`, `timestamptz`, …
-    pub column_type: String,
-    /// What a number counts: `ms`, `us`, `days`, …
-    pub unit: Option<String>,
-    /// How it stands in the record: `base64`, …
-    pub encoding: Option<String>,
 }
 
 /// A table's `layers`: the wanted ones, or the settings of `lake.bronze` and `lake.silver` again.

@@ -17,7 +17,9 @@ pub mod iceberg;
 pub mod log;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod memory;
+mod open;
 pub mod storage;
 pub mod table;
 
 pub use error::{Error, ErrorKind, Result};
+pub use open::{Format, create_or_open, open, open_at};

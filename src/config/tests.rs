@@ -1,6 +1,7 @@
 //! What the loader takes, and what it says of what it does not take.
 
 use super::*;
+use lakebed_schemas::column::ColumnType;
 use lakebed_schemas::config::{BadRecords, OnGap, OutOfRange, TableFormat, Topics};
 use std::time::Duration;
 
@@ -156,7 +157,8 @@ tables:
     assert_eq!((first.on_gap, first.out_of_range), (OnGap::Record, OutOfRange::Text));
     assert_eq!(first.bronze("b").expect("on").relative(), "raw/b");
     assert_eq!(first.silver("b").expect("on").relative(), "cur/b");
-    assert_eq!(first.columns["price"].encoding.as_deref(), Some("base64"));
+    let decimal = ColumnType::Decimal { precision: 12, scale: 2 };
+    assert_eq!(first.columns["price"].column_type(), decimal);
     assert!(matches!(&first.topics, Topics::Names(names) if names.len() == 2));
     assert_eq!(second.bad_records, BadRecords::DeadLetterTopic("dlq".to_owned()));
     assert_eq!(second.bronze("b"), None);
@@ -393,6 +395,8 @@ fn names_and_patterns_are_checked() {
         ("{ topic: a, name: ../x }", "cannot name a table in every catalog"),
         ("{ name: a }", "names no topic"),
         ("{ topic: a, columns: { p: { encoding: base64 } } }", "does not say what the column is"),
+        ("{ topic: a, columns: { p: { type: money } } }", "`money` is no type; use boolean, int"),
+        ("{ topic: a, columns: { p: { type: date, encoding: hex } } }", "`hex` is no encoding of"),
         ("{ topic: a, layers: [] }", "both layers are off"),
         ("{ topic: a, bad_records: { dead_letter_topic: 'a b' } }", "is not the name of a topic"),
     ];

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::{
     AGE_MIN, BATCH_AGE_MAX, BATCH_BYTES_MAX, BATCH_ROWS_MAX, BadRecords, Batch, CatalogKind,
-    ColumnOverride, Config, Deletes, Http, Kafka, LayerSetting, MEMORY_MAX, Mode, NameRule, OnGap,
-    OutOfRange, Problem, Reader, RecordFormat, Records, S3, Start, Table, TableFormat, Topics,
-    VERSIONS_MIN, naming, not_yet, validate,
+    Config, Deletes, Http, Kafka, LayerSetting, MEMORY_MAX, Mode, NameRule, OnGap, OutOfRange,
+    Problem, Reader, RecordFormat, Records, S3, Start, Table, TableFormat, Topics, VERSIONS_MIN,
+    naming, not_yet, validate,
 };
+use crate::column_override::ColumnOverride;
 
 /// A checked configuration with every default filled in.
 #[derive(Debug, Clone)]
@@ -193,11 +194,6 @@ impl Config {
         let layers = self.layers(table, &path, problems)?;
         let one_topic = matches!(&topics, Topics::Names(names) if names.len() == 1);
         let merges = matches!(name, NameRule::Template(_)) && !one_topic;
-        let columns = table.columns.iter().filter_map(|(name, rule)| {
-            let column_type = rule.column_type.clone()?;
-            let (unit, encoding) = (rule.unit.clone(), rule.encoding.clone());
-            Some((name.clone(), ColumnOverride { column_type, unit, encoding }))
-        });
         Some(ResolvedTable {
             topic_in_key: merges && table.key.is_none(),
             topics,
@@ -205,7 +201,7 @@ impl Config {
             key: table.key.clone(),
             deletes: table.deletes,
             mode: table.mode,
-            columns: columns.collect(),
+            columns: columns(table, &path, problems),
             start: table.start,
             on_gap: table.on_gap,
             out_of_range: table.out_of_range,
@@ -248,6 +244,31 @@ impl Config {
         }
         Some(Layers { bronze, silver })
     }
+}
+
+/// What the columns are said to be.
+fn columns(
+    table: &Table,
+    path: &str,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<String, ColumnOverride> {
+    let mut columns = BTreeMap::new();
+    for (name, rule) in &table.columns {
+        let Some(column_type) = &rule.column_type else { continue };
+        let (unit, encoding) = (rule.unit.as_deref(), rule.encoding.as_deref());
+        match ColumnOverride::parse(column_type, unit, encoding) {
+            Ok(column) => {
+                columns.insert(name.clone(), column);
+            }
+            Err(error) => {
+                // Its messages are `what is wrong: what there is`.
+                let message = error.to_string();
+                let (message, next) = message.split_once(": ").unwrap_or((&message, "correct it"));
+                problems.push(Problem::new(format!("{path}.columns.{name}"), message, next));
+            }
+        }
+    }
+    columns
 }
 
 fn record_format(ours: Option<&Records>, outer: &Records) -> RecordFormat {

@@ -1,0 +1,324 @@
+//! `lakebed check`: connects, and names what is missing and the next move.
+
+use std::fmt;
+
+use lakebed_schemas::config::{BadRecords, ResolvedConfig, Routed, TableFormat, TablePath, Topics};
+use lakebed_sinks::Format;
+use lakebed_sinks::storage::{PutOutcome, Storage};
+use uuid::Uuid;
+
+use super::lake::{self, Lake};
+use super::{Failure, broker, next_move, print};
+
+/// Topics looked at more closely, at most: a wide pattern should not make this slow.
+const TOPICS_MAX: usize = 200;
+
+/// What one look found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Finding {
+    /// As it should be.
+    Ok(String),
+    /// Works, with a drawback that one should know of.
+    Note(String, String),
+    /// Does not work: what, and the next move.
+    Problem(String, String),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok(what) => write!(f, "ok       {what}"),
+            Self::Note(what, next) => write!(f, "note     {what}\n         → {next}"),
+            Self::Problem(what, next) => write!(f, "PROBLEM  {what}\n         → {next}"),
+        }
+    }
+}
+
+impl Finding {
+    fn problem(what: impl Into<String>, next: impl Into<String>) -> Self {
+        Self::Problem(what.into(), next.into())
+    }
+
+    fn note(what: impl Into<String>, next: impl Into<String>) -> Self {
+        Self::Note(what.into(), next.into())
+    }
+
+    fn error(what: impl fmt::Display, error: &lakebed_sinks::Error) -> Self {
+        Self::problem(format!("{what}: {}", error.chain()), next_move(error.kind()))
+    }
+}
+
+/// Prints findings as they come and remembers how many problems there were.
+#[derive(Default)]
+struct Report {
+    problems: usize,
+}
+
+impl Report {
+    fn tell(&mut self, findings: impl IntoIterator<Item = Finding>) -> Result<(), Failure> {
+        for finding in findings {
+            self.problems += usize::from(matches!(finding, Finding::Problem(..)));
+            print(&format!("{finding}\n"))?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn check(config: &ResolvedConfig) -> Result<(), Failure> {
+    let mut report = Report::default();
+    let servers = &config.kafka.bootstrap_servers;
+    let cluster = broker::cluster(&config.kafka).await;
+    let routed = match &cluster {
+        Err(error) => {
+            let next =
+                "start the broker, or correct `kafka.bootstrap_servers` and `kafka.security`";
+            report.tell([Finding::problem(
+                format!("no broker answers at {servers}: {error}"),
+                next,
+            )])?;
+            config.route([])
+        }
+        Ok(cluster) => {
+            let id = cluster.id.as_deref().unwrap_or("unknown");
+            let count = cluster.brokers;
+            report.tell([Finding::Ok(format!(
+                "Kafka at {servers}: {count} brokers, cluster {id}"
+            ))])?;
+            config.route(cluster.topics.keys().map(String::as_str))
+        }
+    };
+    let routed = match routed {
+        Ok(routed) => routed,
+        Err(problems) => {
+            let problem = |p: &lakebed_schemas::config::Problem| {
+                Finding::problem(format!("`{}`: {}", p.path, p.message), p.next_move.clone())
+            };
+            report.tell(problems.iter().map(problem))?;
+            Vec::new()
+        }
+    };
+    if let Ok(cluster) = &cluster {
+        report.tell(topics(config, cluster, &routed))?;
+        report.tell(policies(config, cluster, &routed).await)?;
+    }
+    match Lake::open(config) {
+        Err(error) => report.tell([Finding::error("the lake cannot be opened", &error)])?,
+        Ok(lake) => {
+            let found = storage(lake.storage()).await;
+            let reachable = !matches!(found.first(), Some(Finding::Problem(..)));
+            report.tell(found)?;
+            if reachable {
+                report.tell(tables(config, &lake, &routed).await)?;
+            }
+        }
+    }
+    match report.problems {
+        0 => print("everything is in place\n"),
+        1 => Err(Failure::runtime("1 problem was found")),
+        count => Err(Failure::runtime(format!("{count} problems were found"))),
+    }
+}
+
+/// Whether the topics are there.
+fn topics(config: &ResolvedConfig, cluster: &broker::Cluster, routed: &[Routed]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, entry) in config.tables.iter().enumerate() {
+        let tables = routed.iter().filter(|table| table.entry == index);
+        match &entry.topics {
+            Topics::Pattern { text, .. } => match tables.count() {
+                0 => findings.push(Finding::problem(
+                    format!("no topic matches `{text}` ({}.topic_pattern)", entry.path),
+                    "start the connector, or correct the pattern: it has to match the whole name",
+                )),
+                count => findings.push(Finding::Ok(format!("`{text}` gives {count} tables"))),
+            },
+            Topics::Names(names) => {
+                findings.extend(names.iter().map(|name| topic(&entry.path, name, cluster)));
+            }
+        }
+    }
+    for letters in dead_letter_topics(config) {
+        if !cluster.topics.contains_key(&letters) {
+            findings.push(Finding::note(
+                format!("dead-letter topic `{letters}` is not there"),
+                "create it, unless the cluster creates topics by itself",
+            ));
+        }
+    }
+    findings
+}
+
+fn topic(entry: &str, name: &str, cluster: &broker::Cluster) -> Finding {
+    let alike = |known: &&String| {
+        strsim::damerau_levenshtein(known, name) <= 3 || known.eq_ignore_ascii_case(name)
+    };
+    match cluster.topics.get(name) {
+        Some(1) => Finding::Ok(format!("topic `{name}`: 1 partition")),
+        Some(count) => Finding::note(
+            format!("topic `{name}`: {count} partitions"),
+            "where keys change, declare REPLICA IDENTITY FULL on the source's table, or use one partition: \
+             an unchanged TOAST value cannot follow its row to another partition",
+        ),
+        None => Finding::problem(
+            format!("topic `{name}` ({entry}) is not there"),
+            match cluster.topics.keys().find(alike) {
+                Some(known) => format!("did you mean `{known}`?"),
+                None => "start the connector, or create the topic".to_owned(),
+            },
+        ),
+    }
+}
+
+fn dead_letter_topics(config: &ResolvedConfig) -> std::collections::BTreeSet<String> {
+    let topic = |bad: &BadRecords| match bad {
+        BadRecords::DeadLetterTopic(topic) => Some(topic.clone()),
+        BadRecords::Halt => None,
+    };
+    config.tables.iter().filter_map(|table| topic(&table.bad_records)).collect()
+}
+
+/// Topics from which Kafka itself takes events away.
+async fn policies(
+    config: &ResolvedConfig,
+    cluster: &broker::Cluster,
+    routed: &[Routed],
+) -> Vec<Finding> {
+    let topics = routed.iter().flat_map(|table| table.topics.iter());
+    let topics: Vec<String> = topics
+        .filter(|name| cluster.topics.contains_key(*name))
+        .take(TOPICS_MAX)
+        .cloned()
+        .collect();
+    if topics.is_empty() {
+        return Vec::new();
+    }
+    let policies = broker::cleanup_policies(&config.kafka, &topics).await;
+    let compacted = policies.iter().filter(|(_, policy)| policy.contains("compact"));
+    compacted
+        .map(|(topic, policy)| {
+            Finding::note(
+                format!("topic `{topic}` has cleanup.policy={policy}"),
+                "set it to `delete`: compaction takes events away that bronze should keep",
+            )
+        })
+        .collect()
+}
+
+/// Whether the lake can be written to, and refuses to overwrite when asked to.
+async fn storage(storage: &Storage) -> Vec<Finding> {
+    let place = storage.location();
+    let probe = format!("_lakebed/probe-{}", Uuid::new_v4().simple());
+    let first = storage.put_if_absent(&probe, "probe").await;
+    let finding = match first {
+        Err(error) => Finding::error(format!("the lake at {place} cannot be written to"), &error),
+        Ok(PutOutcome::Unknown(reason)) => Finding::problem(
+            format!("the lake at {place} gave no answer that can be trusted: {reason}"),
+            "correct `lake.location` and `lake.s3`, or wait until the storage answers",
+        ),
+        Ok(PutOutcome::Exists) => Finding::problem(
+            format!("the lake at {place} says that an object with a fresh random name exists"),
+            "use a storage that answers conditional puts truthfully",
+        ),
+        Ok(PutOutcome::Created) => match storage.put_if_absent(&probe, "again").await {
+            Ok(PutOutcome::Exists) => Finding::Ok(format!(
+                "the lake at {place} is writable and enforces conditional puts"
+            )),
+            Ok(PutOutcome::Created) => Finding::problem(
+                format!("the lake at {place} overwrote an object that it was asked to keep"),
+                "use a storage that enforces `If-None-Match: *`: without it two writers would \
+                 overwrite each other's commits",
+            ),
+            Ok(PutOutcome::Unknown(reason)) => Finding::problem(
+                format!("the lake at {place} gave no answer that can be trusted: {reason}"),
+                "wait until the storage answers",
+            ),
+            Err(error) => Finding::error(format!("the lake at {place} cannot be probed"), &error),
+        },
+    };
+    let mut findings = vec![finding];
+    if let Err(error) = storage.delete(&probe).await {
+        findings.push(Finding::note(
+            format!("the lake at {place} does not let objects be deleted: {}", error.chain()),
+            "allow it, or remove old versions of the tables in another way",
+        ));
+    }
+    findings
+}
+
+/// Whether the tables that are there can be gone on with.
+async fn tables(config: &ResolvedConfig, lake: &Lake, routed: &[Routed]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for table in routed {
+        let entry = &config.tables[table.entry];
+        let layers = [entry.bronze(&table.name), entry.silver(&table.name)];
+        for path in layers.into_iter().flatten() {
+            findings.push(one_table(lake, &path, entry.format).await);
+        }
+    }
+    findings
+}
+
+async fn one_table(lake: &Lake, path: &TablePath, configured: TableFormat) -> Finding {
+    match lake.table(path, None).await {
+        Err(error) => Finding::error(format!("table `{path}` cannot be opened"), &error),
+        Ok(None) => Finding::Ok(format!("table `{path}` is not there yet; `lakebed run` makes it")),
+        Ok(Some(table)) => {
+            let expected = match configured {
+                TableFormat::Iceberg => Format::Iceberg,
+                TableFormat::Delta => Format::Delta,
+            };
+            if table.format != expected {
+                return Finding::problem(
+                    format!(
+                        "table `{path}` is {}, not {}",
+                        lake::format_name(table.format),
+                        lake::format_name(expected)
+                    ),
+                    "correct `format`, or give the table another name",
+                );
+            }
+            let head = table.log.head();
+            let (rows, version) = (head.live_rows(), head.version);
+            Finding::Ok(format!("table `{path}`: version {version}, {rows} rows"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lakebed_sinks::storage::S3Options;
+
+    #[tokio::test]
+    async fn a_writable_lake_is_found_so_and_left_as_it_was() {
+        let folder = tempfile::tempdir().expect("folder");
+        let place = folder.path().to_str().expect("UTF-8");
+        let lake = Storage::open(place, &S3Options::default()).expect("open");
+
+        let findings = storage(&lake).await;
+
+        assert_eq!(
+            findings,
+            [Finding::Ok(format!(
+                "the lake at file://{place} is writable and enforces conditional puts"
+            ))]
+        );
+        assert_eq!(lake.list("").await.expect("list"), []);
+    }
+
+    #[test]
+    fn a_missing_topic_is_named_with_the_nearest_one() {
+        let mut cluster = broker::Cluster::default();
+        cluster.topics.insert("shop.public.orders".to_owned(), 1);
+
+        assert_eq!(
+            topic("tables[0]", "shop.public.order", &cluster),
+            Finding::problem(
+                "topic `shop.public.order` (tables[0]) is not there",
+                "did you mean `shop.public.orders`?"
+            )
+        );
+        let found = topic("tables[0]", "shop.public.orders", &cluster);
+        assert_eq!(found, Finding::Ok("topic `shop.public.orders`: 1 partition".to_owned()));
+    }
+}

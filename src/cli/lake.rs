@@ -1,0 +1,145 @@
+//! The lake as the reading commands see it: which tables there are, and opening one.
+
+use lakebed_schemas::config::{ResolvedConfig, TablePath};
+use lakebed_sinks::log::{Retention, TableLog, TableOptions};
+use lakebed_sinks::storage::{S3Options, Storage};
+use lakebed_sinks::{Error, Format, Result};
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+/// The lake of a configuration.
+pub(super) struct Lake {
+    storage: Storage,
+    options: TableOptions,
+    /// Databases in which the configuration keeps current rows, then those of logs.
+    databases: Vec<String>,
+}
+
+/// A table that is there.
+pub(super) struct OpenTable {
+    pub(super) storage: Storage,
+    pub(super) format: Format,
+    pub(super) log: Box<dyn TableLog>,
+}
+
+impl Lake {
+    pub(super) fn open(config: &ResolvedConfig) -> Result<Self> {
+        let layers = || config.tables.iter().map(|table| &table.layers);
+        let silver = layers().filter_map(|layers| layers.silver.clone());
+        let bronze = layers().filter_map(|layers| layers.bronze.clone());
+        let mut databases: Vec<String> = Vec::new();
+        for database in silver.chain(bronze) {
+            if !databases.contains(&database) {
+                databases.push(database);
+            }
+        }
+        let options = TableOptions {
+            sink_id: config.lake.sink_id.clone(),
+            cluster: None,
+            owner: "lakebed command line".to_owned(),
+            retention: Retention { versions_min: config.versions_min, age_min: config.age_min },
+        };
+        Ok(Self { storage: open_storage(config)?, options, databases })
+    }
+
+    pub(super) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// Opens a table, at an older version if asked; `None` if there is no table.
+    pub(super) async fn table(
+        &self,
+        path: &TablePath,
+        version: Option<i64>,
+    ) -> Result<Option<OpenTable>> {
+        let storage = self.storage.child(&path.relative());
+        let Some(format) = format_at(&storage).await? else { return Ok(None) };
+        let log = match version {
+            None => lakebed_sinks::open(format, &storage, &self.options).await?,
+            Some(version) => {
+                Some(lakebed_sinks::open_at(format, &storage, &self.options, version).await?)
+            }
+        };
+        Ok(log.map(|log| OpenTable { storage, format, log }))
+    }
+
+    /// What a user may mean by `silver.orders` or `orders`: the first is exact, the other is
+    /// looked for in the configuration's databases, current rows first.
+    pub(super) fn candidates(&self, name: &str) -> Vec<TablePath> {
+        match name.split_once('.') {
+            Some((database, name)) => {
+                vec![TablePath { database: database.to_owned(), name: name.to_owned() }]
+            }
+            None => {
+                let path = |database: &String| TablePath {
+                    database: database.clone(),
+                    name: name.to_owned(),
+                };
+                self.databases.iter().map(path).collect()
+            }
+        }
+    }
+
+    /// Every table in the configuration's databases, sorted.
+    pub(super) async fn tables(&self) -> Result<Vec<TablePath>> {
+        let mut found = Vec::new();
+        for database in &self.databases {
+            for name in folders(&self.storage.child(database)).await? {
+                found.push(TablePath { database: database.clone(), name });
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// What people call a format.
+pub(super) fn format_name(format: Format) -> &'static str {
+    match format {
+        Format::Iceberg => "iceberg",
+        Format::Delta => "delta",
+    }
+}
+
+/// The lake's storage as the configuration describes it.
+fn open_storage(config: &ResolvedConfig) -> Result<Storage> {
+    let s3 = &config.lake.s3;
+    let secret = |secret: &Option<lakebed_schemas::config::Secret>| {
+        secret.as_ref().map(|secret| secret.expose().to_owned())
+    };
+    let options = S3Options {
+        region: s3.region.clone(),
+        endpoint: s3.endpoint.clone(),
+        path_style: s3.path_style,
+        access_key_id: secret(&s3.access_key_id),
+        secret_access_key: secret(&s3.secret_access_key),
+    };
+    Storage::open(&config.lake.location, &options)
+}
+
+/// The format of the table at this place, by the folder that holds its log.
+async fn format_at(storage: &Storage) -> Result<Option<Format>> {
+    let folders = folders(storage).await?;
+    let has = |name: &str| folders.iter().any(|folder| folder == name);
+    Ok(match (has("_delta_log"), has("metadata")) {
+        (true, false) => Some(Format::Delta),
+        (false, true) => Some(Format::Iceberg),
+        (false, false) => None,
+        (true, true) => {
+            return Err(Error::corrupt(format!(
+                "`{}` holds the logs of a Delta and of an Iceberg table",
+                storage.location()
+            )));
+        }
+    })
+}
+
+/// Names of the folders directly at a place.
+async fn folders(storage: &Storage) -> Result<Vec<String>> {
+    let store = storage.object_store();
+    let listed = store.list_with_delimiter(None).await.map_err(|error| {
+        Error::from_store(format!("could not list `{}`", storage.location()), error)
+    })?;
+    let name = |path: &Path| path.filename().map(str::to_owned);
+    Ok(listed.common_prefixes.iter().filter_map(name).collect())
+}
