@@ -1,5 +1,7 @@
 //! The built program as its users meet it: what it prints, and its exit codes.
 
+mod tables;
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -1,0 +1,199 @@
+//! `show` and `status` on tables with deletes, in both formats.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use lakebed_schemas::column::{Column, ColumnType, TableSchema};
+use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
+use lakebed_schemas::value::Value;
+use lakebed_sinks::Format;
+use lakebed_sinks::log::{Retention, TableOptions};
+use lakebed_sinks::storage::{S3Options, Storage};
+use lakebed_sinks::table::upsert::UpsertTable;
+use lakebed_sinks::table::{KeyChange, UpsertBatch, WriteOptions, Written};
+
+use super::{config, folder_with, run};
+
+const FORMATS: [(Format, &str); 2] = [(Format::Iceberg, "iceberg"), (Format::Delta, "delta")];
+const TOPIC: &str = "shop.public.orders";
+
+fn schema() -> TableSchema {
+    let columns = [
+        ("id", ColumnType::Long),
+        ("name", ColumnType::Text),
+        ("price", ColumnType::Decimal { precision: 38, scale: 2 }),
+        ("at", ColumnType::TimestampTz),
+        ("raw", ColumnType::Binary),
+    ];
+    let column = |(name, column_type): (&str, ColumnType)| Column {
+        name: name.to_owned(),
+        source_name: name.to_owned(),
+        column_type,
+        id: 0,
+    };
+    TableSchema {
+        columns: columns.into_iter().map(column).collect(),
+        key: vec!["id".to_owned()],
+        partition_by: None,
+    }
+}
+
+fn change(id: i64, row: Option<(&str, i128)>) -> KeyChange {
+    let row = row.map(|(name, cents)| {
+        let at = Value::TimestampTz(1_700_000_000_000_000 + id);
+        let raw = if id % 2 == 0 { Value::Null } else { Value::Binary(vec![0xab, 0]) };
+        let price = Value::Decimal { unscaled: cents, scale: 2 };
+        vec![Value::Long(id), Value::Text(name.to_owned()), price, at, raw]
+    });
+    KeyChange {
+        topic_partition: TopicPartition::new(TOPIC, 0),
+        key: vec![Value::Long(id)],
+        row,
+        inherit: None,
+    }
+}
+
+/// Three rows, then one changed and one deleted: versions before and after.
+async fn make(lake: &Path, format: Format) -> [i64; 2] {
+    let place = lake.join("silver/public_orders");
+    let place = place.to_str().expect("UTF-8");
+    let storage = Storage::open(place, &S3Options::default()).expect("storage");
+    let options = TableOptions {
+        sink_id: "lakebed".to_owned(),
+        cluster: None,
+        owner: "test".to_owned(),
+        retention: Retention::default(),
+    };
+    let log = lakebed_sinks::create_or_open(format, &storage, &options, &schema()).await;
+    let log = log.expect("created");
+    let mut table = UpsertTable::open(storage, log, WriteOptions::default()).await.expect("opened");
+    let batches = [
+        vec![
+            change(1, Some(("Ann, \"the\" first", 1))),
+            change(2, Some(("Bo", -1250))),
+            change(3, Some(("Cy", 300))),
+        ],
+        vec![change(2, Some(("Bo", 99))), change(3, None)],
+    ];
+    let mut versions = Vec::new();
+    for (at, changes) in batches.into_iter().enumerate() {
+        let mut delta = CheckpointDelta::default();
+        let at = at as i64;
+        delta.extend(&TopicPartition::new(TOPIC, 0), at * 10, at * 10 + 10, None);
+        let batch = UpsertBatch {
+            schema: table.head().schema.clone(),
+            changes,
+            delta,
+            freshness: Some(1_700_000_000_000_000),
+        };
+        match table.write(batch).await.expect("written") {
+            Written::Committed { version, .. } => versions.push(version),
+            Written::Overtaken => panic!("nobody else writes"),
+        }
+    }
+    versions.try_into().expect("two batches")
+}
+
+fn made(format: Format, name: &str) -> (tempfile::TempDir, [i64; 2]) {
+    let text =
+        config("127.0.0.1:1", &[TOPIC]).replace("format: iceberg", &format!("format: {name}"));
+    let folder = folder_with(&text);
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
+    let versions = runtime.block_on(make(&folder.path().join("lake"), format));
+    (folder, versions)
+}
+
+#[test]
+fn show_prints_live_rows_exactly_in_every_form() {
+    for (format, name) in FORMATS {
+        let (folder, [first, _]) = made(format, name);
+        let show = |args: &[&str]| {
+            let (code, stdout, stderr) = run(folder.path(), &[&["show"], args].concat());
+            assert_eq!((code, stderr.as_str()), (0, ""), "{name} {args:?}");
+            stdout
+        };
+        let sorted = |text: String| {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+
+        assert_eq!(show(&["silver.public_orders", "--count"]), "2\n");
+        assert_eq!(show(&["public_orders", "--count", "--where", "name=Bo"]), "1\n");
+        assert_eq!(
+            sorted(show(&[
+                "public_orders",
+                "--output",
+                "csv",
+                "--columns",
+                "id,name,price,at,raw"
+            ])),
+            [
+                "1,\"Ann, \"\"the\"\" first\",0.01,2023-11-14T22:13:20.000001Z,ab00",
+                "2,Bo,0.99,2023-11-14T22:13:20.000002Z,",
+                "id,name,price,at,raw",
+            ],
+            "{name}"
+        );
+        assert_eq!(
+            show(&[
+                "public_orders",
+                "--output",
+                "json",
+                "--columns",
+                "price,id",
+                "--where",
+                "id=2"
+            ]),
+            "{\"id\":2,\"price\":\"0.99\"}\n"
+        );
+        let nulls = ["public_orders", "--columns", "id", "--output", "csv", "--where", "raw=NULL"];
+        assert_eq!(show(&nulls), "id\n2\n");
+        let table = show(&["public_orders", "--limit", "1"]);
+        assert!(table.contains("| id | name "), "{table}");
+        assert!(table.ends_with("the first 1 rows; --limit 0 shows all\n"), "{table}");
+        assert_eq!(show(&["public_orders", "--where", "id=77"]), "no rows\n");
+
+        let first = first.to_string();
+        assert_eq!(show(&["public_orders", "--count", "--version", &first]), "3\n");
+    }
+}
+
+#[test]
+fn a_column_that_is_not_there_is_named_with_those_that_are() {
+    let (folder, _) = made(Format::Iceberg, "iceberg");
+    let (code, _, stderr) = run(folder.path(), &["show", "public_orders", "--columns", "nme"]);
+    assert_eq!(code, 2);
+    assert_eq!(stderr, "error: there is no column `nme`; there are id, name, price, at, raw\n");
+    let (code, _, stderr) = run(folder.path(), &["show", "public_orders", "--version", "77"]);
+    assert_eq!(code, 1, "{stderr}");
+}
+
+#[test]
+fn status_tells_rows_offsets_and_freshness_without_a_broker() {
+    for (format, name) in FORMATS {
+        let (folder, [_, last]) = made(format, name);
+
+        let (code, stdout, _) = run(folder.path(), &["status", "--output", "json"]);
+
+        assert_eq!(code, 0);
+        let status: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+        assert!(status["broker_error"].is_string());
+        let tables: BTreeMap<&str, &serde_json::Value> = status["tables"]
+            .as_array()
+            .expect("tables")
+            .iter()
+            .map(|table| (table["table"].as_str().expect("name"), table))
+            .collect();
+        let silver = tables["silver.public_orders"];
+        assert_eq!((&silver["format"], &silver["version"]), (&name.into(), &last.into()));
+        assert_eq!((&silver["rows"], &silver["dead_rows"]), (&2.into(), &2.into()));
+        assert_eq!(silver["files"], 2);
+        assert_eq!(silver["newest_change"], "2023-11-14T22:13:20.000000Z");
+        assert!(silver["freshness_seconds"].as_f64().expect("seconds") > 9e7);
+        assert_eq!(silver["offsets"][0]["next"], 20);
+        assert_eq!(silver["offsets"][0]["topic"], TOPIC);
+        assert_eq!(silver["lag"], serde_json::Value::Null);
+        assert_eq!(tables["bronze.public_orders"]["version"], serde_json::Value::Null);
+    }
+}
