@@ -4,8 +4,8 @@
 //! `crate::conformance_tests!(MyFactory::new());`: one test for each behaviour, on a table of its
 //! own in a temporary folder.
 
-pub mod bench;
 pub mod commits;
+pub mod cost;
 pub mod fixture;
 pub mod rows;
 pub mod upkeep;
@@ -66,7 +66,7 @@ macro_rules! conformance_tests {
             rows: rows_that_others_moved_are_found_again
             upkeep: metadata_for_each_commit_stays_flat
             upkeep: cleanup_keeps_what_readers_need
-            bench: an_upsert_costs_what_its_batch_costs
+            cost: an_upsert_costs_what_its_batch_costs
         );
     };
     (@each $factory:expr; $($module:ident: $name:ident)*) => {

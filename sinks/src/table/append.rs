@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lakebed_schemas::column::TableSchema;
-use lakebed_schemas::position::{Checkpoint, Fit, TopicPartition};
-use lakebed_schemas::value::Value;
+use lakebed_schemas::position::{Checkpoint, Fit};
 use uuid::Uuid;
 
+use super::grouping::Files;
 use super::settle::{Rebase, Rebased, Settled, Settler};
-use super::writer::{self, FileRows};
+use super::writer;
 use super::{AppendBatch, WriteOptions, WriteStats, Written};
-use crate::log::{DataFile, Head, MaintenanceReport, TableChange, TableLog};
+use crate::log::{Head, MaintenanceReport, TableChange, TableLog};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
@@ -80,7 +80,11 @@ impl AppendTable {
             return Ok(Written::covered(self.head().version));
         }
         let schema = Arc::new(self.head().schema.clone());
-        let files = by_file(&schema, batch.rows)?;
+        let mut files = Files::new(&schema)?;
+        for (topic_partition, row) in batch.rows {
+            files.push(&topic_partition, row)?;
+        }
+        let files = files.into_vec();
         let staged = writer::stage(&self.storage, &schema, &files, &self.options.writer).await?;
         let mut stats = WriteStats {
             rows: staged.iter().map(|file| file.rows).sum(),
@@ -124,83 +128,9 @@ impl Rebase for Nothing {
     }
 }
 
-/// Rows by the file they go into: one for each topic-partition and partition value, in push order.
-pub(super) fn by_file(
-    schema: &TableSchema,
-    rows: Vec<(TopicPartition, Vec<Value>)>,
-) -> Result<Vec<Arc<FileRows>>> {
-    let mut files = Files::new(schema)?;
-    for (topic_partition, row) in rows {
-        files.push(&topic_partition, row)?;
-    }
-    Ok(files.into_vec())
-}
-
-/// Files being filled.
-pub(super) struct Files {
-    partition_column: Option<usize>,
-    files: Vec<FileRows>,
-    /// Files by topic-partition and the canonical form of the partition value.
-    places: std::collections::HashMap<(TopicPartition, Vec<u8>), usize>,
-    /// The file of the last row: the next one mostly goes there too.
-    last: Option<usize>,
-}
-
-impl Files {
-    pub(super) fn new(schema: &TableSchema) -> Result<Self> {
-        let partition_column = match &schema.partition_by {
-            None => None,
-            Some(name) => Some(schema.index_of(name).ok_or_else(|| {
-                Error::internal(format!("partition column `{name}` is not in the schema"))
-            })?),
-        };
-        Ok(Self { partition_column, files: Vec::new(), places: Default::default(), last: None })
-    }
-
-    /// Adds a row; answers its file (by index) and position.
-    pub(super) fn push(&mut self, tp: &TopicPartition, row: Vec<Value>) -> Result<(usize, u32)> {
-        let partition = match self.partition_column {
-            None => None,
-            Some(column) => Some(row.get(column).ok_or_else(|| {
-                Error::internal("a row has no value for its table's partition column")
-            })?),
-        };
-        let same =
-            |file: &FileRows| file.topic_partition == *tp && file.partition.as_ref() == partition;
-        let at = match self.last.filter(|at| same(&self.files[*at])) {
-            Some(at) => at,
-            None => {
-                let mut value = Vec::new();
-                partition.iter().for_each(|partition| partition.canonical(&mut value));
-                let partition = partition.cloned();
-                *self.places.entry((tp.clone(), value)).or_insert_with(|| {
-                    let topic_partition = tp.clone();
-                    self.files.push(FileRows { topic_partition, partition, rows: Vec::new() });
-                    self.files.len() - 1
-                })
-            }
-        };
-        self.last = Some(at);
-        let rows = &mut self.files[at].rows;
-        rows.push(row);
-        let position = u32::try_from(rows.len() - 1)
-            .map_err(|_| Error::internal("a batch has more than 2³² rows"))?;
-        Ok((at, position))
-    }
-
-    pub(super) fn into_vec(self) -> Vec<Arc<FileRows>> {
-        self.files.into_iter().map(Arc::new).collect()
-    }
-}
-
 impl Written {
     /// Nothing was written because the table holds it, or there was nothing.
     pub(super) fn covered(version: i64) -> Self {
         Self::Committed { version, stats: WriteStats::default() }
     }
-}
-
-/// The files of a change, for those who count them.
-pub(super) fn total_size(files: &[Arc<DataFile>]) -> u64 {
-    files.iter().map(|file| file.size).sum()
 }

@@ -33,17 +33,12 @@ pub(super) async fn fill(
     let mut columns: BTreeSet<usize> = BTreeSet::new();
     for (at, change) in changes.iter().enumerate() {
         let Some(row) = &change.row else { continue };
-        let missing = row.iter().enumerate().filter(|(_, value)| **value == Value::Unavailable);
-        let before = columns.len();
-        let mut any = false;
-        missing.for_each(|(column, _)| {
-            any = true;
-            columns.insert(column);
-        });
-        debug_assert!(any || columns.len() == before, "columns come from placeholders");
-        if any {
+        let missing: Vec<usize> =
+            (0..row.len()).filter(|column| row[*column] == Value::Unavailable).collect();
+        if !missing.is_empty() {
             let hash = change.inherit.as_ref().map_or(hashes[at], |key| key_hash(key));
             asking.push((at, index.find(hash)));
+            columns.extend(missing);
         }
     }
     if asking.is_empty() {

@@ -11,8 +11,8 @@ use lakebed_schemas::value::key_hash;
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
-use super::append::{Files, total_size};
 use super::evolve;
+use super::grouping::Files;
 use super::index::{KeyIndex, Location};
 use super::placeholders;
 use super::settle::{Rebase, Rebased, Settled, Settler};
@@ -102,7 +102,8 @@ impl UpsertTable {
             let staged =
                 writer::stage(&self.storage, &plan.schema, &plan.files, &self.options.writer)
                     .await?;
-            (stats.files, stats.bytes) = (staged.len() as u64, total_size(&staged));
+            stats.files = staged.len() as u64;
+            stats.bytes = staged.iter().map(|file| file.size).sum();
             let mut change = TableChange {
                 commit_id: Uuid::now_v7(),
                 delta: delta.clone(),

@@ -16,6 +16,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 
 use super::arrow_values;
 use super::column_stats::{ColumnFacts, column_stats};
@@ -155,7 +156,7 @@ pub fn encode(
     let options = ArrowWriterOptions::new()
         // Readers get their types from Parquet alone, the same in every language.
         .with_skip_arrow_metadata(true)
-        .with_properties(properties(row_group_rows));
+        .with_properties(properties(schema, rows, row_group_rows));
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new_with_options(&mut bytes, arrow_schema.clone(), options)
         .map_err(could_not_encode)?;
@@ -180,13 +181,50 @@ fn could_not_encode(error: parquet::errors::ParquetError) -> Error {
     Error::internal("could not encode a Parquet file").with_source(error)
 }
 
-fn properties(row_group_rows: usize) -> WriterProperties {
-    WriterProperties::builder()
+fn properties(
+    schema: &TableSchema,
+    rows: &[Vec<Value>],
+    row_group_rows: usize,
+) -> WriterProperties {
+    let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(row_group_rows.max(1)))
         // "<name> version <number>": Java readers distrust statistics of anything else.
-        .set_created_by(format!("lakebed version {}", env!("CARGO_PKG_VERSION")))
-        .build()
+        .set_created_by(format!("lakebed version {}", env!("CARGO_PKG_VERSION")));
+    for (index, column) in schema.columns.iter().enumerate() {
+        if is_mostly_distinct(rows, index) {
+            let path = ColumnPath::from(column.name.clone());
+            properties = properties.set_column_dictionary_enabled(path, false);
+        }
+    }
+    properties.build()
+}
+
+/// Rows looked at to decide whether a column gets a dictionary.
+const SAMPLE_ROWS: usize = 128;
+
+/// Whether a dictionary of the column would hold nearly every value once: it then costs time and
+/// space and saves nothing.
+fn is_mostly_distinct(rows: &[Vec<Value>], column: usize) -> bool {
+    let step = rows.len().div_ceil(SAMPLE_ROWS).max(1);
+    let mut seen = std::collections::HashSet::with_capacity(SAMPLE_ROWS);
+    let mut values = 0;
+    let mut bytes = Vec::new();
+    for value in rows.iter().step_by(step).filter_map(|row| row.get(column)) {
+        let hash = match value {
+            Value::Null | Value::Boolean(_) | Value::List(_) | Value::Struct(_) => continue,
+            Value::Text(text) => xxhash_rust::xxh3::xxh3_64(text.as_bytes()),
+            Value::Binary(bytes) => xxhash_rust::xxh3::xxh3_64(bytes),
+            other => {
+                bytes.clear();
+                other.canonical(&mut bytes);
+                xxhash_rust::xxh3::xxh3_64(&bytes)
+            }
+        };
+        values += 1;
+        seen.insert(hash);
+    }
+    values >= SAMPLE_ROWS / 4 && seen.len() * 4 > values * 3
 }
 
 /// Rows as one record batch.
