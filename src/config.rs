@@ -102,10 +102,9 @@ pub fn parse(
 /// A location that is neither absolute nor a URL starts from the file's folder.
 fn absolute(mut config: Config, folder: &Path) -> Config {
     let location = &mut config.lake.location;
-    if !location.is_empty() && !location.contains("://") && !location.starts_with('/') {
-        if let Ok(path) = std::path::absolute(folder.join(&*location)) {
-            *location = path.to_string_lossy().into_owned();
-        }
+    let relative = !location.is_empty() && !location.contains("://") && !location.starts_with('/');
+    if relative && let Ok(path) = std::path::absolute(folder.join(&*location)) {
+        *location = path.to_string_lossy().into_owned();
     }
     config
 }

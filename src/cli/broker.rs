@@ -58,7 +58,7 @@ impl ClientContext for Heard {
 
 impl ConsumerContext for Heard {}
 
-/// An error of the client together with what it has said before.
+/// What the client has said before it gave up; the error itself if it has said nothing.
 fn because(consumer: &BaseConsumer<Heard>, error: &KafkaError) -> String {
     let deadline = Instant::now() + Duration::from_millis(500);
     while Instant::now() < deadline {
@@ -66,10 +66,7 @@ fn because(consumer: &BaseConsumer<Heard>, error: &KafkaError) -> String {
         let _ = consumer.poll(Duration::from_millis(50));
     }
     let heard = consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*heard {
-        Some(reason) => format!("{error}: {reason}"),
-        None => error.to_string(),
-    }
+    heard.clone().unwrap_or_else(|| error.to_string())
 }
 
 fn connect(config: &ClientConfig) -> Result<BaseConsumer<Heard>, String> {

@@ -68,7 +68,7 @@ pub(super) async fn show(config: &ResolvedConfig, args: ShowArgs) -> Result<(), 
     if args.count && query.filters.is_empty() {
         return print(&format!("{}\n", head.live_rows()));
     }
-    let mut printer = Printer::new(&args, &query);
+    let mut printer = Printer::new(&args);
     query.read(&table.storage, head, |batch| printer.take(batch)).await?;
     printer.finish()
 }
@@ -183,7 +183,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(args: &ShowArgs, _: &Query) -> Self {
+    fn new(args: &ShowArgs) -> Self {
         let limit = match (args.limit, args.output) {
             (Some(0), _) => usize::MAX,
             (Some(limit), _) => limit,

@@ -203,23 +203,25 @@ fn for_people(status: &Status) -> String {
         ]);
     }
     let mut text = in_columns(&lines);
+    text.push('\n');
     for table in &status.tables {
+        let name = &table.table;
         if let Some(error) = &table.error {
-            let _ = writeln!(text, "\n{}: {error}", table.table);
+            let _ = writeln!(text, "{name}: {error}");
         } else if table.format.is_none() {
-            let _ = writeln!(text, "\n{}: not there yet; `lakebed run` makes it", table.table);
+            let _ = writeln!(text, "{name}: not there yet; `lakebed run` makes it");
         }
         for offset in &table.offsets {
             let OffsetStatus { topic, partition, next, .. } = offset;
-            let _ = write!(text, "\n{}: {topic}-{partition} next offset {next}", table.table);
+            let _ = write!(text, "{name}: {topic}-{partition} next offset {next}");
             if let (Some(end), Some(lag)) = (offset.end, offset.lag) {
                 let _ = write!(text, " of {end}, {lag} behind");
             }
+            text.push('\n');
         }
-        text.push('\n');
     }
     if let Some(error) = &status.broker_error {
-        let _ = writeln!(text, "lag is not known: {error}");
+        let _ = writeln!(text, "lag is not known, no broker answers: {error}");
     }
     text
 }
@@ -292,7 +294,7 @@ mod tests {
     fn sizes_and_ages_are_short() {
         assert_eq!([size(0), size(1536), size(3 << 30)], ["0 B", "1.5 KiB", "3.0 GiB"]);
         assert_eq!(
-            [age(3.14), age(600.0), age(7300.0), age(200_000.0)],
+            [age(3.12), age(600.0), age(7300.0), age(200_000.0)],
             ["3.1 s", "10 min", "2.0 h", "2.3 d"]
         );
     }
