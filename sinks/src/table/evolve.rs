@@ -62,15 +62,26 @@ impl Merged {
     }
 }
 
-/// Whether `to` holds every value of `from` and Iceberg allows the change.
+/// Whether `to` is another type that holds every value of `from`, and Iceberg allows the change.
 fn promotes(from: &ColumnType, to: &ColumnType) -> bool {
+    from != to && holds(from, to)
+}
+
+/// Whether `to` holds every value of `from`, itself or inside.
+fn holds(from: &ColumnType, to: &ColumnType) -> bool {
     use ColumnType as T;
     match (from, to) {
         (T::Int, T::Long) | (T::Float, T::Double) => true,
         (T::Decimal { precision: from, scale: a }, T::Decimal { precision: to, scale: b }) => {
-            to > from && a == b
+            to >= from && a == b
         }
-        _ => false,
+        (T::List(from), T::List(to)) => holds(from, to),
+        (T::Struct(from), T::Struct(to)) => {
+            let fields = from.iter().zip(to);
+            from.len() == to.len()
+                && fields.into_iter().all(|(from, to)| from.0 == to.0 && holds(&from.1, &to.1))
+        }
+        (from, to) => from == to,
     }
 }
 
@@ -114,6 +125,16 @@ mod tests {
         let merged = merge(&table, &batch).expect("compatible");
         assert_eq!(merged.schema, table);
         assert!(merged.is_identity());
+    }
+
+    #[test]
+    fn what_is_inside_a_list_is_widened_too() {
+        let list = |element| ColumnType::List(Box::new(element));
+        let table = schema(&[("a", list(ColumnType::Long), 1)]);
+        let narrow = schema(&[("a", list(ColumnType::Int), 0)]);
+        assert_eq!(merge(&table, &narrow).expect("the table holds it").schema, table);
+        let other = schema(&[("a", list(ColumnType::Text), 0)]);
+        assert!(merge(&table, &other).is_err());
     }
 
     #[test]

@@ -216,7 +216,8 @@ async fn an_old_file_reads_in_the_schema_of_today() {
     // In another order, and a name that once was another column's.
     today.columns.push(Column { name: "renamed".to_owned(), id: 10, ..old.columns[3].clone() });
 
-    let read = scan(&storage, &head(today, vec![alive(file)]), &[4, 3, 2, 1, 0, 5]).await;
+    let head = head(today, vec![alive(file)]);
+    let read = scan(&storage, &head, &[4, 3, 2, 1, 0, 5]).await;
 
     let expected = vec![
         Value::Null,
@@ -227,6 +228,23 @@ async fn an_old_file_reads_in_the_schema_of_today() {
         Value::Null,
     ];
     assert_eq!(read, vec![expected]);
+    // Nothing at all of the file is needed, but how many rows it has.
+    assert_eq!(scan(&storage, &head, &[4]).await, vec![vec![Value::Null]]);
+}
+
+#[tokio::test]
+async fn a_table_without_a_key_is_refused() {
+    use crate::conformance::LogFactory;
+    use crate::conformance::fixture::Fixture;
+
+    let factory = crate::memory::MemoryFactory::new();
+    let table = Fixture::new(&factory);
+    let schema = schema(&[("n", ColumnType::Long)]);
+    let log = factory.create(&table.storage, &table.table, &schema).await.expect("made");
+    let opened =
+        super::upsert::UpsertTable::open(table.storage.clone(), log, table.options.clone());
+    let error = opened.await.err().expect("refused");
+    assert_eq!(error.kind(), crate::ErrorKind::Invalid);
 }
 
 #[tokio::test]

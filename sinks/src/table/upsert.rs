@@ -34,13 +34,22 @@ impl UpsertTable {
     /// Takes over a table whose log has just been opened, and reads its keys into the index.
     ///
     /// # Errors
-    /// When a data file cannot be read.
+    /// `Invalid` when the table has no key to find rows by; otherwise when a data file cannot be
+    /// read.
     pub async fn open(
         storage: Storage,
         log: Box<dyn TableLog>,
         options: WriteOptions,
     ) -> Result<Self> {
         let settler = Settler::new(log, options.settle.clone());
+        let schema = &settler.head().schema;
+        // Without a key every row would be found for every other.
+        if schema.key.is_empty() || schema.key_indexes().len() != schema.key.len() {
+            return Err(Error::invalid(format!(
+                "table `{}` has no key, or a key column of it is gone: set `key` to columns that it has",
+                storage.location()
+            )));
+        }
         let mut index = KeyIndex::default();
         index.sync(&storage, settler.head()).await?;
         Ok(Self { storage, settler, index, options })
