@@ -265,9 +265,7 @@ fn decimal_text(json: Json<'_, '_>, scale: i32, form: DecimalForm) -> Result<Val
     /// its digits after the point are zeros that the source does not have.
     const SCALE_MAX: i32 = 1_000;
     Ok(match any_decimal(json, scale, form)? {
-        Ok(decimal) if decimal.scale > SCALE_MAX && form == DecimalForm::Base64 => {
-            Value::Text(decimal.stripped().plain())
-        }
+        Ok(decimal) if scale > SCALE_MAX => Value::Text(decimal.stripped().plain()),
         Ok(decimal) => Value::Text(decimal.plain()),
         Err(special) => Value::OutOfRange(special),
     })
