@@ -15,7 +15,7 @@ use super::delta_log::DeltaLog;
 use super::log_files::entry_path;
 use super::replay::{COMMIT_ID, Entry, Known, State, commit_id};
 use super::{progress, protocol, schema, stats};
-use crate::log::{CommitOutcome, DataFile, TableChange, TableLog, TableOptions};
+use crate::log::{CommitOutcome, DataFile, TableChange, TableOptions};
 use crate::storage::PutOutcome;
 use crate::{Error, Result, failpoint};
 
@@ -49,10 +49,10 @@ struct Plan {
 }
 
 impl DeltaLog {
-    /// See [`TableLog::commit`].
+    /// See [`crate::log::TableLog::commit`].
     pub(super) async fn try_commit(&mut self, change: &TableChange) -> Result<CommitOutcome> {
         self.refuse_if_frozen()?;
-        if self.is_due_for_refresh() && self.refresh().await? {
+        if self.stale {
             return Ok(CommitOutcome::Conflict);
         }
         check(&self.state, change)?;
@@ -67,7 +67,8 @@ impl DeltaLog {
         let version = self.state.head.version + 1;
         let path = entry_path(version);
         // The log is cleaned up from its old end only: while the base is there, nothing behind it
-        // has been, and a free place is free because nobody has taken it.
+        // has been, and a free place is free because nobody has taken it. So the head is known to
+        // be the newest, however long the process has slept.
         let (base_is_there, taken) =
             futures::try_join!(self.storage.head(&base), self.storage.head(&path))?;
         if taken.is_some() {
@@ -78,12 +79,13 @@ impl DeltaLog {
             return Ok(CommitOutcome::Conflict);
         }
         failpoint::hit(failpoint::BEFORE_COMMIT_POINT);
-        let outcome = self.storage.put_if_absent(&path, bytes).await?;
-        failpoint::hit(failpoint::AFTER_COMMIT_POINT);
-        match outcome {
+        match self.storage.put_if_absent(&path, bytes).await? {
             PutOutcome::Unknown(reason) => Ok(CommitOutcome::Unknown { reason }),
             PutOutcome::Exists => self.settle_taken(version, change.commit_id, entry, known).await,
-            PutOutcome::Created => self.settle_created(&base, version, entry, known).await,
+            PutOutcome::Created => {
+                failpoint::hit(failpoint::AFTER_COMMIT_POINT);
+                self.settle_created(&base, version, entry, known).await
+            }
         }
     }
 
@@ -134,7 +136,6 @@ impl DeltaLog {
             // It is in, but what we hold of it is not to be trusted: the caller looks again.
             return CommitOutcome::Unknown { reason: error.chain() };
         }
-        self.checked_at = SystemTime::now();
         CommitOutcome::Committed { version }
     }
 }
@@ -273,7 +274,7 @@ fn add(file: &DataFile, schema: &lakebed_schemas::column::TableSchema, now_ms: i
 }
 
 fn commit_info(state: &State, change: &TableChange, options: &TableOptions, now_ms: i64) -> Action {
-    let deletes = !change.deleted.is_empty();
+    let deletes = change.deleted.values().any(|dying| !dying.is_empty());
     let rows: u64 = change.added.iter().map(|file| file.rows).sum();
     let dead: u64 = change.deleted.values().map(RoaringBitmap::len).sum();
     let mut info = Map::new();

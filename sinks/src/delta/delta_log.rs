@@ -17,9 +17,8 @@ use crate::storage::Storage;
 use crate::table::field_ids;
 use crate::{Error, Result};
 
-/// A head that was last seen to be the newest this long ago is looked at again before a commit:
-/// the process may have slept.
-const HEAD_AGE_MAX: Duration = Duration::from_secs(600);
+/// How far the clocks of storage and of a writer may be apart when a commit is looked for.
+const CLOCK_SKEW_MAX: Duration = Duration::from_secs(600);
 /// Log entries read at once.
 const READS_MAX: usize = 16;
 /// How often a table whose log is cleaned up while we read it is opened anew.
@@ -31,8 +30,6 @@ pub struct DeltaLog {
     pub(super) storage: Storage,
     pub(super) options: TableOptions,
     pub(super) state: State,
-    /// When the head was last seen to be the newest version.
-    pub(super) checked_at: SystemTime,
     /// What is in memory is not to be trusted; the next refresh opens the table anew.
     pub(super) stale: bool,
     /// Opened at an old version: nothing can be written.
@@ -239,7 +236,6 @@ impl DeltaLog {
             storage: storage.clone(),
             options,
             state,
-            checked_at: SystemTime::now(),
             stale: false,
             frozen: false,
             verified: false,
@@ -313,13 +309,6 @@ impl DeltaLog {
         Ok(self.state.head.version > before)
     }
 
-    /// Whether the head is to be looked at before anything is built on it.
-    pub(super) fn is_due_for_refresh(&self) -> bool {
-        // Wall time, because the other clock stands still while the machine sleeps.
-        let age = SystemTime::now().duration_since(self.checked_at);
-        self.stale || age.is_ok_and(|age| age > HEAD_AGE_MAX)
-    }
-
     pub(super) fn refuse_if_frozen(&self) -> Result<()> {
         if self.frozen {
             return Err(Error::invalid(format!(
@@ -340,7 +329,7 @@ impl DeltaLog {
             let (seconds, nanos) = time.to_unix();
             i64::try_from(seconds * 1000 + u64::from(nanos) / 1_000_000).unwrap_or(0)
         });
-        let earliest = made_ms - i64::try_from(HEAD_AGE_MAX.as_millis()).unwrap_or(0);
+        let earliest = made_ms - i64::try_from(CLOCK_SKEW_MAX.as_millis()).unwrap_or(0);
         let candidates = (start..self.state.entries_from).filter(|version| {
             let entry = &files.entries[version];
             // A writer that slept may have made an entry that nobody reads any more, in a place
@@ -371,9 +360,7 @@ impl TableLog for DeltaLog {
         if self.frozen {
             return Ok(false);
         }
-        let moved = if self.stale { self.reopen().await? } else { self.catch_up().await? };
-        self.checked_at = SystemTime::now();
-        Ok(moved)
+        if self.stale { self.reopen().await } else { self.catch_up().await }
     }
 
     async fn commit(&mut self, change: &TableChange) -> Result<CommitOutcome> {

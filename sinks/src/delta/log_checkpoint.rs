@@ -14,23 +14,20 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use url::Url;
 
-use super::actions::{Action, Remove, parse};
+use super::actions::{Action, parse};
 use super::replay::{Replay, State};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
-/// How long a removed file is remembered, so that other engines' clean-up knows since when it is
-/// not needed. Delta's default.
-const TOMBSTONE_AGE_MS: i64 = 7 * 24 * 3600 * 1000;
 /// Rows converted at once.
 const ROWS_AT_ONCE: usize = 4096;
 
 /// Every row of the log checkpoint of this state.
 ///
-/// Of what is gone, only whole files are kept in mind. The old deletion vectors of living files are
-/// not: there is one for each file touched by each commit, so that they would soon outweigh the
-/// table. Reading the state does not need them.
-pub(super) fn rows(replay: &Replay, now_ms: i64) -> Vec<Action> {
+/// Of what is gone, only whole files are kept in mind, and only those that [`Replay::forget`] has
+/// left. The old deletion vectors of living files are not: there is one for each file touched by
+/// each commit, so that they would soon outweigh the table. Reading the state does not need them.
+pub(super) fn rows(replay: &Replay) -> Vec<Action> {
     let mut rows: Vec<Action> = Vec::with_capacity(replay.adds.len() + replay.txns.len() + 2);
     rows.extend(replay.protocol.clone().map(Action::from));
     rows.extend(replay.metadata.clone().map(Action::from));
@@ -39,10 +36,7 @@ pub(super) fn rows(replay: &Replay, now_ms: i64) -> Vec<Action> {
         add.data_change = false;
         Action::from(add)
     }));
-    let kept = |remove: &&Remove| {
-        remove.deletion_timestamp.is_some_and(|time| time > now_ms - TOMBSTONE_AGE_MS)
-    };
-    rows.extend(replay.tombstones.values().filter(kept).cloned().map(|mut remove| {
+    rows.extend(replay.tombstones.values().cloned().map(|mut remove| {
         remove.data_change = false;
         Action::from(remove)
     }));

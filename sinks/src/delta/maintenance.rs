@@ -23,6 +23,8 @@ use crate::{Error, Result, failpoint};
 
 /// Versions from one log checkpoint to the next, at most: a reader replays the entries between.
 const CHECKPOINT_INTERVAL: usize = 50;
+/// Versions whose commit ids are kept in memory; those of older ones are read from the log.
+const COMMIT_IDS_MAX: i64 = 10_000;
 /// Objects deleted in one call, of the log and of the table each.
 const DELETES_MAX: usize = 1000;
 /// Deletions under way at once.
@@ -33,7 +35,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 impl DeltaLog {
     /// See [`TableLog::maintain`].
     pub(super) async fn upkeep(&mut self) -> Result<MaintenanceReport> {
-        if self.is_due_for_refresh() {
+        if self.stale {
             self.refresh().await?;
         }
         let mut report = MaintenanceReport::default();
@@ -65,7 +67,10 @@ impl DeltaLog {
 
     async fn write_log_checkpoint(&mut self) -> Result<()> {
         let version = self.state.head.version;
-        let rows = log_checkpoint::rows(&self.state.replay, now_ms());
+        // Readers of removed files are given as long as our own clean-up gives them.
+        self.state.replay.forget(self.young_from(), version - COMMIT_IDS_MAX);
+        self.state.entries_from = self.state.entries_from.max(version - COMMIT_IDS_MAX);
+        let rows = log_checkpoint::rows(&self.state.replay);
         let count = rows.len();
         let encoded = tokio::task::spawn_blocking(move || log_checkpoint::encode(&rows)).await;
         let bytes = encoded.map_err(|e| Error::internal("the writer died").with_source(e))??;

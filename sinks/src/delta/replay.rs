@@ -99,6 +99,15 @@ impl Replay {
         Ok(touched)
     }
 
+    /// Forgets files removed before this time, milliseconds since the epoch, and commit ids of
+    /// versions below `version`.
+    pub(super) fn forget(&mut self, removed_before_ms: i64, version: i64) {
+        self.tombstones.retain(|_, remove| {
+            remove.deletion_timestamp.is_some_and(|time| time >= removed_before_ms)
+        });
+        self.commits.retain(|_, made| *made >= version);
+    }
+
     fn remove(&mut self, path: &str, remove: Remove) {
         // A file and its deletion vector are one thing to the log.
         let live = self.adds.get(path);
@@ -128,7 +137,7 @@ pub(super) struct Known {
 pub(super) struct State {
     pub(super) replay: Replay,
     pub(super) head: Head,
-    /// Entries from this version on have been replayed one by one.
+    /// The commit ids of entries from this version on are known.
     pub(super) entries_from: i64,
     /// The newest log checkpoint seen.
     pub(super) log_checkpoint: Option<i64>,

@@ -60,6 +60,11 @@ fn json_text(text: &str) -> String {
     serde_json::to_string(text).expect("text is JSON")
 }
 
+/// JSON has no infinities, and readers disagree about NaN.
+fn number(value: f64) -> Option<String> {
+    value.is_finite().then(|| serde_json::to_string(&value).expect("a finite number is JSON"))
+}
+
 fn lower(value: &Value) -> Option<String> {
     match value {
         Value::Timestamp(micros) => timestamp_text(micros.div_euclid(1000), ""),
@@ -78,8 +83,8 @@ fn upper(value: &Value) -> Option<String> {
     match value {
         Value::Timestamp(micros) => timestamp_text(ceil(*micros), ""),
         Value::TimestampTz(micros) => timestamp_text(ceil(*micros), "Z"),
-        // Readers sort NaN behind every number, and a bound taken from Parquet leaves NaN out.
-        Value::Float(_) | Value::Double(_) => None,
+        Value::Float(value) => number(f64::from(*value)),
+        Value::Double(value) => number(*value),
         Value::Text(text) => {
             let Some((end, next)) = text.char_indices().nth(TEXT_CHARS_MAX) else {
                 return Some(json_text(text));
@@ -97,10 +102,6 @@ fn exact(value: &Value) -> Option<String> {
         Value::Date(days) => Some(json_text(&date_text(*days)?)),
         _ => None,
     }
-}
-
-fn number(value: f64) -> Option<String> {
-    value.is_finite().then(|| serde_json::to_string(&value).expect("a finite number is JSON"))
 }
 
 fn timestamp_text(millis: i64, zone: &str) -> Option<String> {
@@ -184,8 +185,9 @@ mod tests {
         assert!(text.contains(&format!("\"maxValues\":{{\"c\":\"{cut}\u{10FFFF}\"}}")), "{text}");
 
         let double = rendered(ColumnType::Double, Value::Double(-0.5), Value::Double(2.0));
-        assert!(double.contains(r#""minValues":{"c":-0.5},"maxValues":{}"#), "{double}");
-        let infinite = rendered(ColumnType::Double, Value::Double(f64::NAN), Value::Double(2.0));
+        assert!(double.contains(r#""minValues":{"c":-0.5},"maxValues":{"c":2.0}"#), "{double}");
+        let infinite =
+            rendered(ColumnType::Double, Value::Double(f64::NEG_INFINITY), Value::Double(f64::NAN));
         assert!(infinite.contains(r#""minValues":{},"maxValues":{}"#), "{infinite}");
     }
 
