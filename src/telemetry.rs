@@ -14,6 +14,9 @@ use crate::metrics::Metrics;
 /// The environment variable that holds the log filter: `debug`, or `info,lakebed::source=trace`.
 pub const FILTER_VARIABLE: &str = "LAKEBED_LOG";
 
+/// What is logged without a filter: our own lifecycle, and of libraries what is unexpected.
+const FILTER: &str = "warn,lakebed=info,lakebed_sinks=info,lakebed_schemas=info";
+
 /// Form of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -40,7 +43,7 @@ pub struct Telemetry {
 /// # Errors
 /// When `filter` is not a filter; says what is.
 pub fn init(format: LogFormat, filter: Option<&str>) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter.unwrap_or("info")).map_err(|error| {
+    let filter = EnvFilter::try_new(filter.unwrap_or(FILTER)).map_err(|error| {
         format!(
             "{FILTER_VARIABLE} is not a log filter: {error}; write a level such as `info`, or \
              `info,lakebed::source=debug`"

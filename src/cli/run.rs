@@ -1,6 +1,6 @@
 //! `lakebed run`: the service.
 
-use lakebed_schemas::config::ResolvedConfig;
+use lakebed_schemas::config::{ResolvedConfig, Topics};
 use tracing::info;
 
 use super::Failure;
@@ -20,6 +20,9 @@ pub struct RunArgs {
 
 /// Runs until SIGTERM or SIGINT (a second one ends at once), or until caught up.
 pub(super) async fn run(config: ResolvedConfig, args: RunArgs) -> Result<(), Failure> {
+    if let Some(only) = &args.only {
+        known_table(&config, only)?;
+    }
     let telemetry = Telemetry::default();
     let server = match &config.http_listen {
         None => None,
@@ -46,6 +49,25 @@ pub(super) async fn run(config: ResolvedConfig, args: RunArgs) -> Result<(), Fai
         task.abort();
     }
     end
+}
+
+/// Refuses a table that no entry can give. What a pattern gives, the cluster's topics decide.
+fn known_table(config: &ResolvedConfig, only: &str) -> Result<(), Failure> {
+    if config.tables.iter().any(|entry| matches!(entry.topics, Topics::Pattern { .. })) {
+        return Ok(());
+    }
+    let mut names = Vec::new();
+    for table in config.route([]).unwrap_or_default() {
+        let entry = &config.tables[table.entry];
+        let layers = [entry.silver(&table.name), entry.bronze(&table.name)];
+        names.extend(layers.into_iter().flatten().map(|path| path.to_string()));
+        names.push(table.name);
+    }
+    if names.iter().any(|name| name == only) {
+        return Ok(());
+    }
+    let all = names.join(", ");
+    Err(Failure::usage(format!("--only names no table `{only}`; there are {all}")))
 }
 
 /// Completes at SIGTERM or SIGINT.

@@ -108,6 +108,16 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
+fn a_run_of_a_table_that_no_entry_gives_ends_with_2() {
+    let folder = folder_with(&config("127.0.0.1:1", &["shop.public.orders"]));
+    let (code, _, stderr) = run(folder.path(), &["run", "--only", "silver.order"]);
+    assert_eq!(code, 2);
+    let expected = "error: --only names no table `silver.order`; there are \
+                    silver.public_orders, bronze.public_orders, public_orders\n";
+    assert_eq!(stderr, expected);
+}
+
+#[test]
 fn commands_that_are_not_built_say_so() {
     let folder = tempfile::tempdir().expect("folder");
     for args in [
