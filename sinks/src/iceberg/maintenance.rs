@@ -111,21 +111,8 @@ impl Window {
     ) -> Result<Self> {
         let age_ms = i64::try_from(retention.age_min.as_millis()).unwrap_or(i64::MAX);
         let horizon_ms = now_ms().saturating_sub(age_ms);
-        let mut versions: Vec<(i64, &Entry)> = listed
-            .iter()
-            .filter_map(|entry| Some((version_of(&entry.path)?, entry)))
-            .filter(|(version, _)| *version <= state.located.version)
-            .collect();
-        versions.sort_unstable_by_key(|(version, _)| *version);
-        let keep = i64::try_from(retention.versions_min.max(1)).unwrap_or(i64::MAX);
-        let old = versions
-            .iter()
-            .take_while(|(version, entry)| {
-                *version <= state.located.version.saturating_sub(keep)
-                    && entry.modified_ms <= horizon_ms
-            })
-            .count();
-        let oldest_kept = versions.get(old).map(|(_, entry)| *entry);
+        let (old_versions, oldest_kept) =
+            split(listed, state.located.version, retention, horizon_ms);
 
         let reader = Reader::new(storage, state.metadata.location());
         let mut needed = Needed::new(&reader, state);
@@ -154,7 +141,7 @@ impl Window {
         }
         let margin = STAGING_MARGIN.min(retention.age_min).as_millis();
         Ok(Self {
-            old_versions: versions[..old].iter().map(|(_, entry)| entry.path.clone()).collect(),
+            old_versions,
             cutoff_ms: cutoff_ms.saturating_sub(i64::try_from(margin).unwrap_or(i64::MAX)),
             needed: needed.paths,
         })
@@ -168,6 +155,36 @@ impl Window {
         });
         doomed.map(|entry| entry.path.clone()).collect()
     }
+}
+
+/// Metadata files that may go, and the oldest version that is kept.
+///
+/// Versions have no gaps. What lies below a gap is left over by a cleanup that was cut short or by
+/// a writer that slept through one: nobody's version, which goes once it is old.
+fn split<'l>(
+    listed: &'l [Entry],
+    newest: i64,
+    retention: &Retention,
+    horizon_ms: i64,
+) -> (Vec<String>, Option<&'l Entry>) {
+    let mut versions: Vec<(i64, &Entry)> = listed
+        .iter()
+        .filter_map(|entry| Some((version_of(&entry.path)?, entry)))
+        .filter(|(version, _)| *version <= newest)
+        .collect();
+    versions.sort_unstable_by_key(|(version, _)| *version);
+    let gap = versions.windows(2).rposition(|pair| pair[0].0 + 1 != pair[1].0);
+    let (below, chain) = versions.split_at(gap.map_or(0, |index| index + 1));
+    let keep = i64::try_from(retention.versions_min.max(1)).unwrap_or(i64::MAX);
+    let is_old = |(_, entry): &&(i64, &Entry)| entry.modified_ms <= horizon_ms;
+    let old = chain
+        .iter()
+        .take_while(|version| version.0 <= newest.saturating_sub(keep) && is_old(version));
+    let doomed: Vec<String> =
+        below.iter().filter(is_old).chain(old).map(|(_, entry)| entry.path.clone()).collect();
+    let kept = chain.iter().map(|(_, entry)| *entry);
+    let oldest_kept = kept.clone().find(|entry| !doomed.contains(&entry.path));
+    (doomed, oldest_kept)
 }
 
 /// Collects the paths that kept versions name.
@@ -227,5 +244,42 @@ impl<'a> Needed<'a> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(versions: &[(i64, i64)]) -> Vec<Entry> {
+        let entry = |(version, modified_ms): &(i64, i64)| Entry {
+            path: format!("metadata/v{version}.metadata.json"),
+            size: 1,
+            modified_ms: *modified_ms,
+        };
+        versions.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn versions_are_kept_by_number_and_by_age() {
+        let listed = listed(&[(7, 70), (8, 80), (9, 90), (10, 100), (11, 110)]);
+        let split = |versions_min, horizon_ms| {
+            let retention = Retention { versions_min, age_min: Duration::ZERO };
+            let (doomed, oldest) = split(&listed, 11, &retention, horizon_ms);
+            (doomed.len(), oldest.and_then(|entry| version_of(&entry.path)))
+        };
+        assert_eq!(split(2, 200), (3, Some(10)));
+        assert_eq!(split(2, 80), (2, Some(9)));
+        assert_eq!(split(9, 200), (0, Some(7)));
+    }
+
+    #[test]
+    fn a_version_in_the_past_does_not_hold_up_cleanup() {
+        // Version 3 was made by a sleeper a moment ago, long after its time.
+        let listed = listed(&[(3, 990), (7, 70), (8, 80), (9, 90)]);
+        let retention = Retention { versions_min: 1, age_min: Duration::ZERO };
+        let (doomed, oldest) = split(&listed, 9, &retention, 500);
+        assert_eq!(doomed, ["metadata/v7.metadata.json", "metadata/v8.metadata.json"]);
+        assert_eq!(oldest.map(|entry| entry.modified_ms), Some(90));
     }
 }

@@ -5,6 +5,7 @@
 //! every request is counted and nothing of that crate's Arrow gets in here.
 
 mod convert;
+mod entries;
 mod log;
 mod maintenance;
 mod manifests;
@@ -14,6 +15,7 @@ mod position_deletes;
 mod progress;
 mod stage;
 mod state;
+mod summary;
 #[cfg(test)]
 mod tests;
 

@@ -10,21 +10,22 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use iceberg::spec::{
-    DataContentType, DataFile as IcebergFile, DataFileBuilder, DataFileFormat, ManifestContentType,
-    ManifestFile, Operation, Schema, SchemaRef, Struct, TableMetadata,
+    DataFile as IcebergFile, ManifestContentType, ManifestFile, Schema, SchemaRef, TableMetadata,
 };
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::position::Fit;
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
-use super::convert::{evolve, lower_bound, partition_tuple, upper_bound};
+use super::convert::{evolve, partition_tuple};
+use super::entries;
 use super::manifests::{self, Entry, ManifestContext};
 use super::metadata::{self, Next};
 use super::pointer::Located;
 use super::position_deletes::{self, DeleteFile, Target};
 use super::progress::{self, Progress};
 use super::state::{DeleteStats, Placement, READS_AT_ONCE, Reader, State};
+use super::summary;
 use crate::log::{DataFile, LiveFile, TableChange, TableOptions};
 use crate::storage::Storage;
 use crate::{Error, Result};
@@ -221,7 +222,7 @@ impl Attempt<'_> {
             snapshot_id,
             sequence,
             manifest_list: list_uri,
-            operation: operation(self.change),
+            operation: summary::operation(self.change),
             summary,
             schema: evolved,
         };
@@ -292,7 +293,8 @@ impl Attempt<'_> {
         let entries = self.change.added.iter().map(|file| {
             let partition = partition_tuple(file.partition.as_ref(), spec, schema)?;
             let uri = self.storage.uri(&file.path);
-            let entry = data_entry(file, &uri, partition.clone(), spec.spec_id(), columns, schema)?;
+            let entry =
+                entries::data(file, &uri, partition.clone(), spec.spec_id(), columns, schema)?;
             let placement = Placement { uri, spec_id: spec.spec_id(), partition, sequence };
             // As it would be read back: statistics are the manifest's from here on.
             let file = DataFile { stats: Vec::new(), ..file.as_ref().clone() };
@@ -336,75 +338,11 @@ impl Attempt<'_> {
         if let Some(freshness) = progress.freshness {
             summary.insert(progress::FRESHNESS.into(), freshness.to_string());
         }
-        let mut counters = Counters::of(self.state);
-        counters.count(added, deletes, &mut summary);
+        let entries = |file: &(IcebergFile, DataFile, Placement)| file.0.clone();
+        let added: Vec<IcebergFile> = added.iter().map(entries).collect();
+        let deletes: Vec<IcebergFile> = deletes.iter().map(|(file, ..)| file.clone()).collect();
+        summary::count(self.state, &added, &deletes, &mut summary);
         Ok(summary)
-    }
-}
-
-/// What the commit does, in the spec's words.
-fn operation(change: &TableChange) -> Operation {
-    match (change.added.is_empty(), change.deleted.values().all(RoaringBitmap::is_empty)) {
-        (_, true) => Operation::Append,
-        (true, false) => Operation::Delete,
-        (false, false) => Operation::Overwrite,
-    }
-}
-
-/// The totals of a snapshot's summary.
-struct Counters {
-    data_files: u64,
-    records: u64,
-    size: u64,
-    delete_files: u64,
-    position_deletes: u64,
-}
-
-impl Counters {
-    fn of(state: &State) -> Self {
-        let files = || state.head.files.values().map(|live| &live.file);
-        Self {
-            data_files: files().count() as u64,
-            records: files().map(|file| file.rows).sum(),
-            size: files().map(|file| file.size).sum::<u64>()
-                + state.deletes.values().map(|delete| delete.size).sum::<u64>(),
-            delete_files: state.deletes.len() as u64,
-            position_deletes: state.deletes.values().map(|delete| delete.records).sum(),
-        }
-    }
-
-    /// Writes what is added and the totals after it.
-    fn count(
-        &mut self,
-        added: &[(IcebergFile, DataFile, Placement)],
-        deletes: &[(IcebergFile, i32, String)],
-        summary: &mut HashMap<String, String>,
-    ) {
-        let mut put = |key: &str, value: u64| {
-            if value > 0 || key.starts_with("total-") {
-                summary.insert(key.into(), value.to_string());
-            }
-        };
-        let records: u64 = added.iter().map(|(_, file, _)| file.rows).sum();
-        let positions: u64 = deletes.iter().map(|(file, ..)| file.record_count()).sum();
-        let size = added.iter().map(|(_, file, _)| file.size).sum::<u64>()
-            + deletes.iter().map(|(file, ..)| file.file_size_in_bytes()).sum::<u64>();
-        let partitions: HashSet<&Struct> =
-            added.iter().map(|(file, ..)| file.partition()).collect();
-        let touched: HashSet<&Struct> = deletes.iter().map(|(file, ..)| file.partition()).collect();
-        put("added-data-files", added.len() as u64);
-        put("added-records", records);
-        put("added-files-size", size);
-        put("added-delete-files", deletes.len() as u64);
-        put("added-position-delete-files", deletes.len() as u64);
-        put("added-position-deletes", positions);
-        put("changed-partition-count", partitions.union(&touched).count() as u64);
-        put("total-data-files", self.data_files + added.len() as u64);
-        put("total-records", self.records + records);
-        put("total-files-size", self.size + size);
-        put("total-delete-files", self.delete_files + deletes.len() as u64);
-        put("total-position-deletes", self.position_deletes + positions);
-        put("total-equality-deletes", 0);
     }
 }
 
@@ -512,51 +450,4 @@ fn fresh_snapshot_id(base: &TableMetadata) -> i64 {
             return id;
         }
     }
-}
-
-/// The manifest entry of a data file with its statistics.
-fn data_entry(
-    file: &DataFile,
-    uri: &str,
-    partition: Struct,
-    spec_id: i32,
-    columns: &TableSchema,
-    schema: &SchemaRef,
-) -> Result<IcebergFile> {
-    let mut sizes = HashMap::new();
-    let mut values = HashMap::new();
-    let mut nulls = HashMap::new();
-    let mut lower = HashMap::new();
-    let mut upper = HashMap::new();
-    for stats in &file.stats {
-        let Some(column) = columns.columns.get(stats.column) else { continue };
-        let Some(field) = schema.field_by_id(column.id) else { continue };
-        // The spec keeps statistics of leaves; ours are of whole columns.
-        let Some(primitive) = field.field_type.as_primitive_type() else { continue };
-        sizes.insert(field.id, stats.bytes);
-        values.insert(field.id, file.rows);
-        nulls.insert(field.id, stats.null_count);
-        if let Some(bound) = stats.min.as_ref().and_then(|min| lower_bound(min, primitive)) {
-            lower.insert(field.id, bound);
-        }
-        if let Some(bound) = stats.max.as_ref().and_then(|max| upper_bound(max, primitive)) {
-            upper.insert(field.id, bound);
-        }
-    }
-    DataFileBuilder::default()
-        .content(DataContentType::Data)
-        .file_path(uri.to_owned())
-        .file_format(DataFileFormat::Parquet)
-        .partition(partition)
-        .partition_spec_id(spec_id)
-        .record_count(file.rows)
-        .file_size_in_bytes(file.size)
-        .column_sizes(sizes)
-        .value_counts(values)
-        .null_value_counts(nulls)
-        .lower_bounds(lower)
-        .upper_bounds(upper)
-        .split_offsets((!file.split_offsets.is_empty()).then(|| file.split_offsets.clone()))
-        .build()
-        .map_err(|e| Error::internal(format!("the entry of `{uri}` lacks a field")).with_source(e))
 }
