@@ -16,8 +16,8 @@ use crate::temporal::Unit;
 /// Schemas compared with the front of a record before it is parsed. Tables that share a topic or a
 /// decoder are few; a miss costs one look at a byte that differs.
 const RECENT_MAX: usize = 8;
-/// Schemas kept in all. A source has one for each version of a table.
-const KEPT_MAX: usize = 1_024;
+/// Bytes of schemas kept in all. A source has one of a few KiB for each version of a table.
+const KEPT_BYTES_MAX: usize = 32 << 20;
 
 const OPENING: &[u8] = b"{\"schema\":";
 const BETWEEN: &[u8] = b",\"payload\":";
@@ -37,8 +37,14 @@ pub(crate) struct RowSchema {
     pub(crate) shape: Arc<RowShape>,
 }
 
-/// One inline schema. Which rows it describes depends on where it was found: a key is the row, an
-/// envelope holds two.
+/// What a schema was found on: a key is a row itself, a value is an envelope that holds two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Key,
+    Value,
+}
+
+/// One inline schema and the rows it describes: `root` of a key, `before` and `after` of a value.
 #[derive(Debug)]
 pub(crate) struct InlineSchema {
     /// As it stood in the record.
@@ -50,15 +56,21 @@ pub(crate) struct InlineSchema {
     pub(crate) after: Option<Arc<RowSchema>>,
 }
 
-/// The schemas that were seen.
-#[derive(Debug, Default)]
+/// The schemas that were seen on one part of records.
+#[derive(Debug)]
 pub(crate) struct SchemaCache {
+    part: Part,
     /// The latest first.
     recent: Vec<Arc<InlineSchema>>,
     kept: HashMap<Arc<str>, Arc<InlineSchema>>,
+    kept_bytes: usize,
 }
 
 impl SchemaCache {
+    pub(crate) fn new(part: Part) -> Self {
+        Self { part, recent: Vec::new(), kept: HashMap::new(), kept_bytes: 0 }
+    }
+
     /// The schema and payload of a record that begins with a schema seen lately.
     pub(crate) fn split<'a>(&mut self, bytes: &'a [u8]) -> Option<(Arc<InlineSchema>, &'a [u8])> {
         let rest = bytes.strip_prefix(OPENING)?;
@@ -82,9 +94,11 @@ impl SchemaCache {
         let schema = match self.kept.get(json.raw()) {
             Some(schema) => Arc::clone(schema),
             None => {
-                let schema = Arc::new(parse(json, columns, fields_max)?);
-                if self.kept.len() == KEPT_MAX {
+                let schema = Arc::new(parse(json, self.part, columns, fields_max)?);
+                self.kept_bytes += schema.text.len();
+                if self.kept_bytes > KEPT_BYTES_MAX {
                     self.kept.clear();
+                    self.kept_bytes = schema.text.len();
                 }
                 self.kept.insert(Arc::clone(&schema.text), Arc::clone(&schema));
                 schema
@@ -105,6 +119,7 @@ impl SchemaCache {
 
 fn parse(
     json: Json<'_, '_>,
+    part: Part,
     columns: &BTreeMap<String, ColumnOverride>,
     fields_max: usize,
 ) -> Result<InlineSchema, String> {
@@ -120,21 +135,21 @@ fn parse(
     let fields = || json.get("fields").into_iter().flat_map(|fields| fields.items());
     let member = |name: &str| fields().find(|f| f.get("field").is_some_and(|n| n.is_text(name)));
     let row = |json: Json<'_, '_>| row_schema(json, columns, fields_max).map(Arc::new);
-    if member("op").is_some() && member("source").is_some() {
-        let of = |name: &str| {
-            let field = member(name);
-            field.filter(|f| f.get("type").is_some_and(|t| t.is_text("struct"))).map(row)
-        };
-        schema.before = of("before").transpose()?;
-        schema.after = of("after").transpose()?;
-        // Rows of one table share one shape, so that a plan made for one serves the other.
-        if let (Some(before), Some(after)) = (&schema.before, &schema.after)
-            && before.shape == after.shape
-        {
-            schema.before = Some(Arc::clone(after));
-        }
-    } else {
+    if part == Part::Key {
         schema.root = Some(row(json)?);
+        return Ok(schema);
+    }
+    let of = |name: &str| {
+        let field = member(name);
+        field.filter(|f| f.get("type").is_some_and(|t| t.is_text("struct"))).map(row)
+    };
+    schema.before = of("before").transpose()?;
+    schema.after = of("after").transpose()?;
+    // Rows of one table share one shape, so that a plan made for one serves the other.
+    if let (Some(before), Some(after)) = (&schema.before, &schema.after)
+        && before.shape == after.shape
+    {
+        schema.before = Some(Arc::clone(after));
     }
     Ok(schema)
 }
@@ -240,7 +255,8 @@ mod tests {
     fn schema_of(field: &str) -> Result<InlineSchema, String> {
         let text = format!("{{\"type\":\"struct\",\"fields\":[{field}]}}");
         let mut parser = Parser::default();
-        parse(parser.parse(text.as_bytes(), 64).expect("json"), &BTreeMap::new(), 10)
+        let json = parser.parse(text.as_bytes(), 64).expect("json");
+        parse(json, Part::Key, &BTreeMap::new(), 10)
     }
 
     fn column_type(field: &str) -> String {
@@ -333,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_known_schema_is_split_off_by_its_bytes_and_nothing_else_is() {
-        let mut cache = SchemaCache::default();
+        let mut cache = SchemaCache::new(Part::Key);
         let schema = r#"{"type":"struct","fields":[{"type":"int32","field":"id"}]}"#;
         let record = format!(r#"{{"schema":{schema},"payload":{{"id":1}}}}"#);
         assert!(cache.split(record.as_bytes()).is_none());

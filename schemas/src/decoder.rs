@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::change_event::{ChangeEvent, Decoded, Op, Row};
 use crate::column_override::ColumnOverride;
-use crate::connect_schema::{InlineSchema, RowSchema, SchemaCache};
+use crate::connect_schema::{InlineSchema, Part, RowSchema, SchemaCache};
 use crate::json::{DEPTH_MAX, Json, Kind, Parser};
 use crate::placeholder::{self, Placeholder};
 use crate::value::Value;
@@ -132,8 +132,8 @@ impl Decoder {
             options,
             values: Parser::default(),
             keys: Parser::default(),
-            value_schemas: SchemaCache::default(),
-            key_schemas: SchemaCache::default(),
+            value_schemas: SchemaCache::new(Part::Value),
+            key_schemas: SchemaCache::new(Part::Key),
         }
     }
 

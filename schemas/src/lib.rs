@@ -1,7 +1,8 @@
 //! The data contract of Lakebed: what is read from Kafka, what is written down, and how far.
 //!
-//! Three things live here: the wire ([`change_event`]), the rows ([`bronze`], [`silver`]) and the
-//! progress ([`position`]). Nothing here does I/O or reads a clock.
+//! Four things live here: the wire ([`decoder`] makes a [`change_event`] of a record's bytes), the
+//! rows ([`bronze`], [`silver`], and [`evolve`], which fits the one into the other), the progress
+//! ([`position`]) and the [`config`]. Nothing here does I/O or reads a clock.
 
 pub mod bronze;
 pub mod change_event;

@@ -346,6 +346,18 @@ fn rows_of_one_schema_share_their_shape_and_its_text_can_be_had() {
 }
 
 #[test]
+fn key_columns_may_be_named_like_the_parts_of_an_envelope() {
+    let field = |name: &str| format!(r#"{{"type":"int32","field":"{name}"}}"#);
+    let fields = ["op", "source", "after"].map(field).join(",");
+    let schema = format!(r#"{{"type":"struct","fields":[{fields}]}}"#);
+    let key = format!(r#"{{"schema":{schema},"payload":{{"op":1,"source":2,"after":3}}}}"#);
+    let mut decoder = Decoder::new(DecodeOptions::default());
+    let decoded = decode_bytes(&mut decoder, "t", Some(key.as_bytes()), None, &[]);
+    let Decoded::Tombstone { key: Some(key) } = decoded else { panic!("{decoded:?}") };
+    assert_eq!(typed(&key), ["int", "int", "int"]);
+}
+
+#[test]
 fn members_are_found_by_name_and_the_last_one_counts() {
     let schema = r#"{"type":"struct","fields":[
         {"type":"struct","field":"after","fields":[
@@ -403,8 +415,8 @@ fn what_cannot_be_understood_says_why_and_shows_no_value() {
         (r#"{"op":"d","source":{"connector":"a"},"after":{"p":"hunter2"}}"#, "`after` is not null"),
         (r#"{"op":"c","source":{"connector":"a"},"after":"hunter2"}"#, "`after` is not an object"),
         (
-            r#"{"schema":{"type":"struct","fields":[{"type":"hunter","field":"f"}]},"payload":{}}"#,
-            "unknown type",
+            r#"{"schema":{"type":"struct","fields":[{"type":"struct","field":"after","fields":[{"type":"hunter","field":"f"}]}]},"payload":{}}"#,
+            "`f` has the unknown type",
         ),
     ] {
         let reason = reason(value.as_bytes());
@@ -454,7 +466,12 @@ fn mutate(bytes: &mut Vec<u8>, (at, byte, how): (prop::sample::Index, u8, u8)) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    // More of them by hand: PROPTEST_CASES.
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.max(1_000),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn no_mutation_of_a_record_makes_the_decoder_panic(
