@@ -2,8 +2,8 @@
 //!
 //! A commit costs what it changes: the head and every live file's entry are in memory, an entry of
 //! the log is one conditional put, and nothing is listed or replayed on the way. The library reads
-//! each log checkpoint back before it is relied on ([`maintenance`](self)), so that a mistake of
-//! ours cannot outlive the log entries that would repair it.
+//! each log checkpoint back before it is relied on, so that a mistake of ours cannot outlive the log
+//! entries that would repair it.
 
 mod actions;
 mod commit;
