@@ -4,7 +4,7 @@
 //! and what no event of the batch answers is left open ([`Value::Unavailable`]) for the table's own
 //! row. Knows keys and values only; neither Kafka nor tables nor the clock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use lakebed_schemas::position::TopicPartition;
@@ -71,8 +71,8 @@ impl Hasher for KeyHasher {
 #[derive(Default)]
 pub struct Fold {
     keys: HashMap<u128, Folded, BuildHasherDefault<KeyHasher>>,
-    /// Key changes whose `d` has come and whose `c` has not: hash of the new key by partition.
-    awaited: HashMap<TopicPartition, u128>,
+    /// Partitions in which the `d` of a key change has come and its `c` has not.
+    awaited: HashSet<TopicPartition>,
     weight: usize,
 }
 
@@ -106,16 +106,17 @@ impl Fold {
         !self.awaited.is_empty()
     }
 
-    /// Says that the next `c` of `tp` with this key completes a key change.
-    pub fn await_key(&mut self, tp: &TopicPartition, new_key: &[Value]) {
-        self.awaited.insert(tp.clone(), key_hash(new_key));
+    /// Says that the next event of `tp` that is no tombstone has come: if a `c` was awaited, it is
+    /// this one, or it went to another partition.
+    pub fn settle_key_change(&mut self, tp: &TopicPartition) {
+        self.awaited.remove(tp);
     }
 
     /// Applies one change.
     pub fn push(&mut self, tp: &TopicPartition, key: Vec<Value>, change: RowChange) {
         let hash = key_hash(&key);
-        if self.awaited.get(tp) == Some(&hash) {
-            self.awaited.remove(tp);
+        if matches!(change, RowChange::Delete { key_change: true }) {
+            self.awaited.insert(tp.clone());
         }
         match change {
             RowChange::Replace { row, old_key } => self.replace(hash, tp, key, row, old_key),
@@ -332,9 +333,9 @@ mod tests {
         let mut fold = Fold::default();
         fold.push(&tp(), long(&[1]), replace(long(&[1, 7])));
         fold.push(&tp(), long(&[1]), RowChange::Delete { key_change: true });
-        fold.await_key(&tp(), &long(&[2]));
-        assert!(fold.is_mid_key_change());
         fold.push(&tp(), long(&[1]), RowChange::Delete { key_change: false });
+        assert!(fold.is_mid_key_change());
+        fold.settle_key_change(&tp());
         let row = vec![Value::Long(2), Value::Unavailable];
         fold.push(&tp(), long(&[2]), RowChange::Replace { row, old_key: Some(long(&[1])) });
 

@@ -5,8 +5,14 @@
 
 pub mod cli;
 pub mod config;
+pub mod dead_letter;
+pub mod demo;
 pub mod fold;
 pub mod health;
 pub mod http;
 pub mod metrics;
+pub mod pipeline;
+pub mod source;
+pub mod tables;
 pub mod telemetry;
+pub mod worker;

@@ -1,10 +1,16 @@
 //! `lakebed run`: the service.
 
-use lakebed_schemas::config::{ResolvedConfig, Topics};
+use std::sync::Arc;
+
+use lakebed_schemas::config::{BadRecords, ResolvedConfig, Topics};
 use tracing::info;
 
 use super::Failure;
+use crate::dead_letter::DeadLetters;
 use crate::http;
+use crate::pipeline::{self, RunEnd};
+use crate::source::{KafkaSource, SourceOptions};
+use crate::tables::ConfiguredTables;
 use crate::telemetry::Telemetry;
 
 /// What `run` takes.
@@ -87,13 +93,42 @@ async fn stop_signal() {
 }
 
 /// Runs the stages until `shutdown` completes or the run ends by itself.
-///
-/// THE SEAM to the pipeline: everything up to it is ready, the exit code comes from its end.
 async fn run_pipeline(
-    _: ResolvedConfig,
-    _: RunArgs,
-    _: Telemetry,
-    _: impl Future<Output = ()>,
+    config: ResolvedConfig,
+    args: RunArgs,
+    telemetry: Telemetry,
+    shutdown: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
-    super::not_yet("run")
+    let config = Arc::new(config);
+    let dead_letters = match wants_dead_letters(&config) {
+        true => Some(Arc::new(DeadLetters::open(&config.kafka).map_err(Failure::runtime)?)),
+        false => None,
+    };
+    let owner = format!("lakebed {} pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    let metrics = telemetry.metrics.clone();
+    let tables = ConfiguredTables::new(config.clone(), owner, args.only, metrics, dead_letters)?;
+    let source = KafkaSource::open(&SourceOptions {
+        kafka: config.kafka.clone(),
+        wanted: tables.wanted_topics(),
+        budget_bytes: usize::try_from(config.memory_max / SOURCE_SHARE).unwrap_or(usize::MAX),
+    })
+    .map_err(Failure::runtime)?;
+    let (source, tables) = (Box::new(source), Box::new(tables));
+    match pipeline::run(source, tables, args.until_caught_up, telemetry, shutdown).await {
+        RunEnd::Done => Ok(()),
+        RunEnd::Failed(reason) => Err(Failure::runtime(reason)),
+        RunEnd::Halted(tables) => {
+            let lines =
+                tables.iter().map(|(table, reason)| format!("table `{table}` halted: {reason}"));
+            Err(Failure::halted(lines.collect::<Vec<_>>().join("\n")))
+        }
+    }
+}
+
+/// Part of `memory.max` that records on their way may take: decoded rows take about three times
+/// the bytes that they came in, and the key index needs the rest.
+const SOURCE_SHARE: u64 = 8;
+
+fn wants_dead_letters(config: &ResolvedConfig) -> bool {
+    config.tables.iter().any(|table| matches!(table.bad_records, BadRecords::DeadLetterTopic(_)))
 }

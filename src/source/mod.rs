@@ -1,0 +1,190 @@
+//! Where records come from.
+//!
+//! A source gives events in order and takes hints back. It never waits for what lies downstream:
+//! it pauses when too many bytes are out. Which offsets to start from it asks at each assignment;
+//! it keeps no progress of its own.
+
+mod assignment;
+mod client;
+mod discovery;
+mod ends;
+mod kafka;
+mod rebalance;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use async_trait::async_trait;
+use lakebed_schemas::position::{Checkpoint, NextOffset, TopicPartition};
+use tokio::sync::oneshot;
+
+pub use client::{client_config, metadata_client};
+pub use discovery::Wanted;
+pub use ends::end_offsets;
+pub use kafka::{KafkaSource, SourceOptions};
+
+/// One Kafka record.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Where it was read.
+    pub tp: TopicPartition,
+    /// Its offset.
+    pub offset: i64,
+    /// Milliseconds since the epoch, as the broker or the producer set it.
+    pub timestamp_ms: Option<i64>,
+    /// Key bytes.
+    pub key: Option<Vec<u8>>,
+    /// Value bytes.
+    pub value: Option<Vec<u8>>,
+    /// Headers in order; names may repeat.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Of the assignment under which it was read; older ones are dropped by the receiver.
+    pub generation: u64,
+}
+
+impl Message {
+    /// Bytes it takes in memory, about.
+    pub fn weight(&self) -> usize {
+        let len = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let headers: usize =
+            self.headers.iter().map(|(name, value)| 48 + name.len() + len(value)).sum();
+        size_of::<Self>() + len(&self.key) + len(&self.value) + headers
+    }
+
+    /// By which a re-created topic is noticed: xxh3-64 over timestamp, key and value.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        hasher.update(&self.timestamp_ms.unwrap_or(-1).to_le_bytes());
+        for part in [&self.key, &self.value] {
+            let length = part.as_ref().map_or(u64::MAX, |bytes| bytes.len() as u64);
+            hasher.update(&length.to_le_bytes());
+            hasher.update(part.as_deref().unwrap_or_default());
+        }
+        hasher.digest()
+    }
+}
+
+/// Where to begin in a topic-partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the first record that the log still has.
+    Earliest,
+    /// After the last record.
+    Latest,
+    /// At a stored offset; the fingerprint tells whether it is still the same log.
+    At(NextOffset),
+}
+
+/// Why a stored offset cannot be gone on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapKind {
+    /// Retention has deleted records that were not read.
+    BehindRetention,
+    /// The log ends before it: the topic or the cluster was made anew.
+    BeyondEnd,
+    /// The record before it is another one: the topic was made anew.
+    FingerprintDiffers,
+}
+
+impl fmt::Display for GapKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BehindRetention => "records were deleted by retention before they were read",
+            Self::BeyondEnd => "the log ends before it, so the topic was made anew or truncated",
+            Self::FingerprintDiffers => "the record before it differs, so the topic was made anew",
+        })
+    }
+}
+
+/// What to do about a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapDecision {
+    /// Go on at the first record that the log has.
+    GoOn,
+    /// Do not read this topic-partition.
+    Stop,
+}
+
+/// Answer to an assignment: where to begin, or why that cannot be told yet.
+pub type Starts = Result<BTreeMap<TopicPartition, Start>, String>;
+
+/// What happened, in order.
+#[derive(Debug)]
+pub enum SourceEvent {
+    /// Partitions are ours. The group waits for the answer, up to a deadline.
+    Assigned {
+        /// Of this assignment.
+        generation: u64,
+        /// New ones only.
+        partitions: Vec<TopicPartition>,
+        /// Where to begin; partitions left out are not read.
+        reply: oneshot::Sender<Starts>,
+    },
+    /// Partitions go. The group waits for the acknowledgement, up to a deadline.
+    Revoked {
+        /// Which.
+        partitions: Vec<TopicPartition>,
+        /// When nothing of them is open any more.
+        ack: oneshot::Sender<()>,
+    },
+    /// Records, in order for each topic-partition.
+    Messages(Vec<Message>),
+    /// Everything visible below `next_offset` has been handed out.
+    EndOfPartition {
+        /// Where.
+        tp: TopicPartition,
+        /// May lie beyond the last record: transaction markers and compacted tails hold none.
+        next_offset: i64,
+        /// Of the assignment.
+        generation: u64,
+    },
+    /// A stored offset that the log does not continue.
+    Gap {
+        /// Where.
+        tp: TopicPartition,
+        /// The stored next offset.
+        stored: i64,
+        /// First offset of the log.
+        log_start: i64,
+        /// Next offset of the log.
+        log_end: i64,
+        /// What is wrong.
+        kind: GapKind,
+        /// What to do.
+        reply: oneshot::Sender<GapDecision>,
+    },
+    /// The client cannot go on: the process must end.
+    Fatal(String),
+}
+
+/// Numbers for telemetry.
+#[derive(Debug, Clone, Default)]
+pub struct SourceStats {
+    /// Rebalances since the start.
+    pub rebalances: u64,
+    /// Whether reading is paused because too many bytes are out.
+    pub paused: bool,
+    /// Bytes of records that are out.
+    pub out_bytes: usize,
+    /// Next offset of the log of assigned partitions, as last looked up.
+    pub ends: BTreeMap<TopicPartition, i64>,
+}
+
+/// A partitioned, ordered stream of records that goes on from where tables stand.
+#[async_trait]
+pub trait Source: Send {
+    /// The next thing that happened; `None` after the stream has ended.
+    async fn next(&mut self) -> Option<SourceEvent>;
+    /// Tells the group how far tables are. A hint: a failure is logged, never retried.
+    fn commit_offsets(&mut self, checkpoint: &Checkpoint, table: &str);
+    /// Bytes of handed-out records that need no memory any more.
+    fn consumed(&mut self, bytes: usize);
+    /// Bytes of copies that the receiver made: they count against the same budget.
+    fn held(&mut self, bytes: usize);
+    /// Reads partitions again: they are assigned anew, with a new generation.
+    fn rewind(&mut self, partitions: &[TopicPartition]);
+    /// Numbers for telemetry.
+    fn stats(&self) -> SourceStats;
+    /// Leaves the group; bounded.
+    async fn close(&mut self);
+}

@@ -1,0 +1,176 @@
+//! From the configuration to workers: which tables a topic goes to, and how each is opened.
+
+use std::sync::Arc;
+
+use lakebed_schemas::config::{OnGap, ResolvedConfig, ResolvedTable, TableFormat, TablePath};
+use lakebed_schemas::decoder::{DecodeOptions, Decoder};
+use lakebed_schemas::evolve::Rules;
+use lakebed_sinks::log::{Retention, TableOptions};
+use lakebed_sinks::storage::{S3Options, Storage};
+use lakebed_sinks::{Error, Format};
+use tokio::sync::mpsc;
+
+use crate::dead_letter::DeadLetters;
+use crate::metrics::Metrics;
+use crate::pipeline::{Tables, WorkerHandle};
+use crate::worker::{
+    BatchLimits, LayerOptions, Layers, OpenBatch, Report, SilverRows, SilverRules, Worker,
+};
+
+/// The tables of a configuration.
+pub struct ConfiguredTables {
+    config: Arc<ResolvedConfig>,
+    lake: Storage,
+    options: TableOptions,
+    only: Option<String>,
+    metrics: Arc<Metrics>,
+    dead_letters: Option<Arc<DeadLetters>>,
+}
+
+impl ConfiguredTables {
+    /// Opens the lake's storage; tables are opened when their topics are assigned.
+    ///
+    /// `only` restricts the run to one table: its name, or `database.name` of one of its layers.
+    ///
+    /// # Errors
+    /// When the location cannot be opened.
+    pub fn new(
+        config: Arc<ResolvedConfig>,
+        owner: String,
+        only: Option<String>,
+        metrics: Arc<Metrics>,
+        dead_letters: Option<Arc<DeadLetters>>,
+    ) -> Result<Self, Error> {
+        let lake = open_lake(&config)?;
+        let options = table_options(&config, owner);
+        Ok(Self { config, lake, options, only, metrics, dead_letters })
+    }
+
+    /// Says which topics go to a table of this run.
+    pub fn wanted_topics(&self) -> crate::source::Wanted {
+        let (config, only) = (self.config.clone(), self.only.clone());
+        let wanted = move |topic: &str| {
+            config.tables.iter().any(|entry| {
+                let name = entry.table_name(topic);
+                name.is_some_and(|name| is_wanted(only.as_deref(), entry, &name))
+            })
+        };
+        Arc::new(wanted)
+    }
+
+    /// The entry and the bare name behind a worker's name.
+    fn entry_of(&self, worker: &str) -> Option<(&ResolvedTable, String)> {
+        let (entry, name) = worker.split_once(' ')?;
+        let index: usize = entry.strip_prefix('#')?.parse().ok()?;
+        Some((self.config.tables.get(index)?, name.to_owned()))
+    }
+
+    fn layers(&self, entry: &ResolvedTable, name: &str, label: &str) -> LayerOptions {
+        let place = |path: Option<TablePath>| path.map(|path| self.lake.child(&path.relative()));
+        LayerOptions {
+            format: format(entry.format),
+            bronze: place(entry.bronze(name)),
+            silver: place(entry.silver(name)),
+            table: self.options.clone(),
+            dead_letters: self.dead_letters.clone(),
+            metrics: self.metrics.table(label),
+        }
+    }
+
+    fn open_batch(&self, entry: &ResolvedTable, label: &str) -> OpenBatch {
+        let decode = DecodeOptions { columns: entry.columns.clone(), ..DecodeOptions::default() };
+        let limits = BatchLimits {
+            max_age: entry.batch.age_max,
+            max_rows: usize::try_from(entry.batch.rows_max).unwrap_or(usize::MAX),
+            max_bytes: usize::try_from(entry.batch.bytes_max).unwrap_or(usize::MAX),
+        };
+        let bad_records = entry.bad_records.clone();
+        let rules = SilverRules {
+            key: entry.key.clone().unwrap_or_default(),
+            columns: Rules {
+                format: entry.format,
+                out_of_range: entry.out_of_range,
+                deletes: entry.deletes,
+                topic_in_key: entry.topic_in_key,
+            },
+        };
+        let silver = entry.layers.silver.as_ref().map(|_| SilverRows::new(rules));
+        let has_bronze = entry.layers.bronze.is_some();
+        let metrics = self.metrics.table(label);
+        OpenBatch::new(Decoder::new(decode), limits, bad_records, has_bronze, silver, metrics)
+    }
+}
+
+impl Tables for ConfiguredTables {
+    fn of_topic(&self, topic: &str) -> Vec<String> {
+        let entries = self.config.tables.iter().enumerate();
+        let named = entries.filter_map(|(index, entry)| {
+            let name = entry.table_name(topic)?;
+            is_wanted(self.only.as_deref(), entry, &name).then(|| format!("#{index} {name}"))
+        });
+        named.collect()
+    }
+
+    fn start(
+        &mut self,
+        worker: &str,
+        index: usize,
+        reports: mpsc::UnboundedSender<Report>,
+    ) -> WorkerHandle {
+        let (entry, name) = self.entry_of(worker).expect("workers are started under names we gave");
+        let label = [entry.silver(&name), entry.bronze(&name)]
+            .into_iter()
+            .flatten()
+            .next()
+            .map_or_else(|| name.clone(), |path| path.to_string());
+        let layers = Layers::new(self.layers(entry, &name, &label));
+        let open = self.open_batch(entry, &label);
+        let halts_on_gap = entry.on_gap == OnGap::Halt;
+        let (task, commands) = Worker::new(index, label.clone(), layers, open, reports);
+        tokio::spawn(task.run());
+        WorkerHandle { id: worker.to_owned(), table: label, halts_on_gap, commands }
+    }
+}
+
+/// Whether a run that may be restricted to one table writes this one.
+fn is_wanted(only: Option<&str>, entry: &ResolvedTable, name: &str) -> bool {
+    let layers = || [entry.bronze(name), entry.silver(name)].into_iter().flatten();
+    only.is_none_or(|only| only == name || layers().any(|path| path.to_string() == only))
+}
+
+/// The lake's storage as the configuration describes it.
+///
+/// # Errors
+/// When the location or the S3 settings cannot be used.
+pub fn open_lake(config: &ResolvedConfig) -> Result<Storage, Error> {
+    let s3 = &config.lake.s3;
+    let secret = |secret: &Option<lakebed_schemas::config::Secret>| {
+        secret.as_ref().map(|secret| secret.expose().to_owned())
+    };
+    let options = S3Options {
+        region: s3.region.clone(),
+        endpoint: s3.endpoint.clone(),
+        path_style: s3.path_style,
+        access_key_id: secret(&s3.access_key_id),
+        secret_access_key: secret(&s3.secret_access_key),
+    };
+    Storage::open(&config.lake.location, &options)
+}
+
+/// How tables are opened: the same for all of a configuration.
+pub fn table_options(config: &ResolvedConfig, owner: String) -> TableOptions {
+    TableOptions {
+        sink_id: config.lake.sink_id.clone(),
+        cluster: None,
+        owner,
+        retention: Retention { versions_min: config.versions_min, age_min: config.age_min },
+    }
+}
+
+/// The sinks' name of a configured format.
+pub fn format(format: TableFormat) -> Format {
+    match format {
+        TableFormat::Iceberg => Format::Iceberg,
+        TableFormat::Delta => Format::Delta,
+    }
+}

@@ -1,0 +1,357 @@
+//! What has been read since the last commit, for both layers of one table.
+//!
+//! Invariant: each layer's delta covers exactly the records that it has taken, from its own stored
+//! next offset on. A record that a layer holds already extends nothing there.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use lakebed_schemas::bronze;
+use lakebed_schemas::change_event::Decoded;
+use lakebed_schemas::column::TableSchema;
+use lakebed_schemas::config::BadRecords;
+use lakebed_schemas::decoder::{Decoder, NEW_KEY, RecordRef};
+use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
+use lakebed_schemas::value::Value;
+use lakebed_sinks::table::{AppendBatch, UpsertBatch};
+
+use super::layers::Layers;
+use super::silver_rows::{Place, SilverRows};
+use crate::dead_letter::DeadLetter;
+use crate::metrics::TableMetrics;
+use crate::source::Message;
+
+/// When the open batch is due.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Oldest record it may hold.
+    pub max_age: Duration,
+    /// Most records.
+    pub max_rows: usize,
+    /// Most bytes in memory, about.
+    pub max_bytes: usize,
+}
+
+/// How far one layer has got in this batch.
+#[derive(Default)]
+struct Progress {
+    /// Next offset in the table, by topic-partition; absent where it has none.
+    stored: BTreeMap<TopicPartition, i64>,
+    delta: CheckpointDelta,
+}
+
+impl Progress {
+    fn wants(&self, tp: &TopicPartition, offset: i64) -> bool {
+        let taken = self.delta.ranges.get(tp).map(|range| range.end);
+        taken.or(self.stored.get(tp).copied()).is_none_or(|next| offset >= next)
+    }
+
+    fn extend(&mut self, tp: &TopicPartition, offset: i64, next: i64, fingerprint: Option<u64>) {
+        let start = self.stored.get(tp).copied().unwrap_or(offset);
+        self.delta.extend(tp, start, next, fingerprint);
+    }
+
+    /// Moves on without a record: markers and compacted stretches hold none.
+    fn reach(&mut self, tp: &TopicPartition, next: i64) {
+        let range = self.delta.ranges.get(tp).copied();
+        let at = range.map(|range| range.end).or(self.stored.get(tp).copied());
+        // Before the first record of a topic there is nothing to say.
+        if let Some(at) = at.filter(|at| next > *at) {
+            let fingerprint = range.and_then(|range| range.fingerprint);
+            self.extend(tp, at, next, fingerprint);
+        }
+    }
+}
+
+/// A batch on its way into the tables.
+#[derive(Default)]
+pub(super) struct Sealed {
+    pub(super) dead_letters: Vec<DeadLetter>,
+    pub(super) bronze: Option<AppendBatch>,
+    pub(super) silver: Option<UpsertBatch>,
+    pub(super) rows: u64,
+    pub(super) ops: BTreeMap<&'static str, u64>,
+}
+
+/// The open batch of one table entry.
+pub struct OpenBatch {
+    decoder: Decoder,
+    limits: BatchLimits,
+    bad_records: BadRecords,
+    metrics: TableMetrics,
+    has_bronze: bool,
+    silver: Option<SilverRows>,
+    bronze_rows: Vec<(TopicPartition, Vec<Value>)>,
+    bronze_progress: Progress,
+    silver_progress: Progress,
+    dead_letters: Vec<DeadLetter>,
+    ops: BTreeMap<&'static str, u64>,
+    freshness: Option<i64>,
+    records: usize,
+    /// Bytes of the messages taken, to give back to the source's budget.
+    taken_bytes: usize,
+    /// Bytes of the rows held, about.
+    held_bytes: usize,
+    opened: Option<Instant>,
+    postponed: Option<Instant>,
+}
+
+impl OpenBatch {
+    /// An empty batch.
+    pub fn new(
+        decoder: Decoder,
+        limits: BatchLimits,
+        bad_records: BadRecords,
+        has_bronze: bool,
+        silver: Option<SilverRows>,
+        metrics: TableMetrics,
+    ) -> Self {
+        Self {
+            decoder,
+            limits,
+            bad_records,
+            metrics,
+            has_bronze,
+            silver,
+            bronze_rows: Vec::new(),
+            bronze_progress: Progress::default(),
+            silver_progress: Progress::default(),
+            dead_letters: Vec::new(),
+            ops: BTreeMap::new(),
+            freshness: None,
+            records: 0,
+            taken_bytes: 0,
+            held_bytes: 0,
+            opened: None,
+            postponed: None,
+        }
+    }
+
+    /// Whether what is open of these partitions still starts where the layers stand.
+    pub(super) fn continues(&self, layers: &Layers, partitions: &[TopicPartition]) -> bool {
+        partitions.iter().all(|tp| {
+            let stands = |progress: &Progress, next: Option<i64>| {
+                let range = progress.delta.ranges.get(tp);
+                range.is_none_or(|range| next.is_none_or(|next| next == range.start))
+            };
+            stands(&self.bronze_progress, layers.bronze_next(tp).map(|next| next.offset))
+                && stands(&self.silver_progress, layers.silver_next(tp).map(|next| next.offset))
+        })
+    }
+
+    /// Takes over where the layers stand, for partitions that are assigned now. What is open and
+    /// [`Self::continues`] stays: its records come again and are passed over.
+    pub(super) fn set_stored(&mut self, layers: &Layers, partitions: &[TopicPartition]) {
+        for tp in partitions {
+            for (progress, next) in [
+                (&mut self.bronze_progress, layers.bronze_next(tp)),
+                (&mut self.silver_progress, layers.silver_next(tp)),
+            ] {
+                match next {
+                    Some(next) => progress.stored.insert(tp.clone(), next.offset),
+                    None => progress.stored.remove(tp),
+                };
+            }
+        }
+    }
+
+    /// Takes over the columns of silver as the table has them, unless rows in newer ones are open.
+    pub(super) fn set_schema(&mut self, schema: Option<TableSchema>) {
+        if let Some(silver) = &mut self.silver
+            && silver.fold().is_empty()
+        {
+            silver.reset(schema);
+        }
+    }
+
+    /// Takes one record into both layers, each unless it holds it already.
+    ///
+    /// # Errors
+    /// With the place and the reason when the table must halt before this record; nothing of it
+    /// has been taken then.
+    pub fn push(&mut self, message: Message) -> Result<(), String> {
+        let (tp, offset) = (message.tp.clone(), message.offset);
+        let for_bronze = self.has_bronze && self.bronze_progress.wants(&tp, offset);
+        let for_silver = self.silver.is_some() && self.silver_progress.wants(&tp, offset);
+        let weight = message.weight();
+        if !for_bronze && !for_silver {
+            self.taken_bytes += weight;
+            return Ok(());
+        }
+        let headers: Vec<(&str, Option<&[u8]>)> =
+            message.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+        let record = RecordRef {
+            topic: &tp.topic,
+            partition: tp.partition,
+            offset,
+            timestamp_ms: message.timestamp_ms,
+            key: message.key.as_deref(),
+            value: message.value.as_deref(),
+            headers: &headers,
+        };
+        let decoded = self.decoder.decode(&record);
+        let place = Place { tp: &tp, offset };
+        let mut error = None;
+        if let Decoded::Malformed { reason } = &decoded {
+            self.metrics.bad_record();
+            let BadRecords::DeadLetterTopic(topic) = &self.bad_records else {
+                return Err(format!(
+                    "{tp}@{offset}: {reason}; correct the source, or set `bad_records: \
+                     {{ dead_letter_topic: … }}` to keep such records aside and go on"
+                ));
+            };
+            error = Some((reason.clone(), topic.clone()));
+        } else if let (true, Some(silver)) = (for_silver, &mut self.silver) {
+            let taken = match &decoded {
+                Decoded::Change(event) => {
+                    let key_changes = record.header(NEW_KEY).is_some();
+                    silver.push(place, event, key_changes)
+                }
+                Decoded::Tombstone { key } => silver.push_tombstone(place, key.as_ref()),
+                Decoded::Malformed { .. } | Decoded::Other { .. } => Ok(()),
+            };
+            taken.map_err(|refused| format!("{tp}@{offset}: {}", refused.0))?;
+        }
+        if let Decoded::Change(event) = &decoded {
+            *self.ops.entry(event.op.letter()).or_default() += 1;
+            self.freshness = self.freshness.max(event.source.ts_us);
+        }
+        let (next, fingerprint) = (offset + 1, Some(message.fingerprint()));
+        if for_bronze {
+            let row = bronze::row(&record, &decoded, bronze::Remarks::default());
+            self.held_bytes += row.iter().map(Value::weight).sum::<usize>();
+            self.bronze_rows.push((tp.clone(), row));
+            self.bronze_progress.extend(&tp, offset, next, fingerprint);
+        }
+        if for_silver {
+            self.silver_progress.extend(&tp, offset, next, fingerprint);
+        }
+        self.taken_bytes += weight;
+        self.records += 1;
+        self.opened.get_or_insert_with(Instant::now);
+        if let Some((reason, topic)) = error {
+            drop(headers);
+            self.dead_letters.push(DeadLetter { message, reason, topic });
+        }
+        Ok(())
+    }
+
+    /// Moves progress to where a partition ends.
+    pub fn reach(&mut self, tp: &TopicPartition, next: i64) {
+        if self.has_bronze {
+            self.bronze_progress.reach(tp, next);
+        }
+        if self.silver.is_some() {
+            self.silver_progress.reach(tp, next);
+        }
+    }
+
+    /// Whether there is nothing to commit, progress included.
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+            && self.bronze_progress.delta.is_empty()
+            && self.silver_progress.delta.is_empty()
+    }
+
+    /// Whether it must be committed before it takes more.
+    pub fn is_full(&self) -> bool {
+        let held =
+            self.held_bytes + self.silver.as_ref().map_or(0, |silver| silver.fold().weight());
+        self.records >= self.limits.max_rows || held >= self.limits.max_bytes
+    }
+
+    /// When its age makes it due; `None` while it holds no records.
+    pub fn due_at(&self) -> Option<Instant> {
+        self.postponed.or(self.opened.map(|opened| opened + self.limits.max_age))
+    }
+
+    /// How long it has been open.
+    pub fn age(&self) -> Duration {
+        self.opened.map_or(Duration::ZERO, |opened| opened.elapsed())
+    }
+
+    /// The configured greatest age.
+    pub fn max_age(&self) -> Duration {
+        self.limits.max_age
+    }
+
+    /// Whether the first half of a key change is in and the second is not.
+    pub fn is_mid_key_change(&self) -> bool {
+        self.silver.as_ref().is_some_and(|silver| silver.fold().is_mid_key_change())
+    }
+
+    /// Makes it due a moment later.
+    pub fn postpone(&mut self) {
+        self.postponed = Some(Instant::now() + Duration::from_millis(20));
+    }
+
+    /// Turns what is open into batches to write; nothing is open afterwards.
+    pub(super) fn seal(&mut self) -> Sealed {
+        let mut sealed = Sealed {
+            dead_letters: std::mem::take(&mut self.dead_letters),
+            rows: self.records as u64,
+            ops: std::mem::take(&mut self.ops),
+            ..Sealed::default()
+        };
+        let freshness = self.freshness.take();
+        let delta = std::mem::take(&mut self.bronze_progress.delta);
+        if self.has_bronze && !delta.ranges.is_empty() {
+            let rows = std::mem::take(&mut self.bronze_rows);
+            sealed.bronze = Some(AppendBatch { rows, delta, freshness });
+        }
+        let delta = std::mem::take(&mut self.silver_progress.delta);
+        if let Some(silver) = &mut self.silver
+            && !delta.ranges.is_empty()
+        {
+            let changes = silver.seal();
+            // Without a schema no row has been seen: there is no table to hold progress yet.
+            if let Some(schema) = silver.schema().cloned() {
+                sealed.silver = Some(UpsertBatch { schema, changes, delta, freshness });
+            }
+        }
+        self.close();
+        sealed
+    }
+
+    fn close(&mut self) {
+        self.records = 0;
+        self.held_bytes = 0;
+        self.opened = None;
+        self.postponed = None;
+    }
+
+    /// After a commit: takes over where the layers stand now, and their columns.
+    pub(super) fn settled(&mut self, layers: &Layers) {
+        for (progress, checkpoint) in [
+            (&mut self.bronze_progress, layers.bronze_checkpoint()),
+            (&mut self.silver_progress, layers.silver_checkpoint()),
+        ] {
+            if let Some(checkpoint) = checkpoint {
+                progress.stored = checkpoint.iter().map(|(tp, next)| (tp, next.offset)).collect();
+            }
+        }
+        if let (Some(silver), Some(schema)) = (&mut self.silver, layers.silver_schema()) {
+            silver.committed(Some(schema));
+        }
+    }
+
+    /// Bytes of messages that are written or dropped.
+    pub fn release(&mut self) -> usize {
+        std::mem::take(&mut self.taken_bytes)
+    }
+
+    /// Drops everything; the records will be read again. Gives the bytes to return to the source.
+    pub(super) fn abandon(&mut self, silver_schema: Option<TableSchema>) -> usize {
+        self.dead_letters.clear();
+        self.bronze_rows.clear();
+        self.bronze_progress = Progress::default();
+        self.silver_progress = Progress::default();
+        self.ops.clear();
+        self.freshness = None;
+        self.close();
+        if let Some(silver) = &mut self.silver {
+            silver.reset(silver_schema);
+        }
+        self.release()
+    }
+}

@@ -1,0 +1,284 @@
+//! Turns change events into changes of silver rows: plans the columns, finds the key, folds.
+//!
+//! Owns the schema that the open batch is in: the table's, or its successor with the columns that
+//! the batch brings. Knows nothing of files or commits.
+
+use std::sync::Arc;
+
+use lakebed_schemas::change_event::{ChangeEvent, Op, Row, RowShape};
+use lakebed_schemas::column::TableSchema;
+use lakebed_schemas::evolve::{self, KeyPlan, Plan, Rules};
+use lakebed_schemas::position::TopicPartition;
+use lakebed_schemas::value::Value;
+use lakebed_sinks::table::KeyChange;
+
+use crate::fold::{Fold, RowChange};
+
+/// Most plans kept: schemaless topics may show many shapes, and the look-up is a scan.
+const PLANS_MAX: usize = 64;
+
+/// Why an event cannot go into silver. Halts the table: nothing is dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused(pub String);
+
+/// Place of a record, for the system columns.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Where it was read.
+    pub tp: &'a TopicPartition,
+    /// Its offset.
+    pub offset: i64,
+}
+
+/// How rows of one table are keyed and typed.
+#[derive(Debug, Clone)]
+pub struct SilverRules {
+    /// Key columns by the source's names; empty: the fields of the record key.
+    pub key: Vec<String>,
+    /// What the table's configuration and format allow.
+    pub columns: Rules,
+}
+
+/// The silver side of an open batch.
+pub struct SilverRows {
+    rules: SilverRules,
+    schema: Option<TableSchema>,
+    plans: Vec<Plan>,
+    key_plans: Vec<KeyPlan>,
+    fold: Fold,
+    /// Values that became NULL by the policy for values out of range.
+    nulled: usize,
+}
+
+impl SilverRows {
+    /// Starts without a table; [`Self::reset`] tells its schema once it is opened.
+    pub fn new(rules: SilverRules) -> Self {
+        Self {
+            rules,
+            schema: None,
+            plans: Vec::new(),
+            key_plans: Vec::new(),
+            fold: Fold::default(),
+            nulled: 0,
+        }
+    }
+
+    /// The open fold, for its size and weight.
+    pub fn fold(&self) -> &Fold {
+        &self.fold
+    }
+
+    /// The schema of the open batch; `None` until a table or a row has told it.
+    pub fn schema(&self) -> Option<&TableSchema> {
+        self.schema.as_ref()
+    }
+
+    /// Values nulled by policy since the last call.
+    pub fn take_nulled(&mut self) -> usize {
+        std::mem::take(&mut self.nulled)
+    }
+
+    /// Drops what is open; `schema` is the table's, as loaded.
+    pub fn reset(&mut self, schema: Option<TableSchema>) {
+        self.fold.clear();
+        self.committed(schema);
+    }
+
+    /// Takes the table's schema as it is after a commit, with field ids.
+    pub fn committed(&mut self, schema: Option<TableSchema>) {
+        if self.schema != schema {
+            self.plans.clear();
+            self.key_plans.clear();
+            self.schema = schema;
+        }
+    }
+
+    /// Takes the changes; the schema stays.
+    pub fn seal(&mut self) -> Vec<KeyChange> {
+        let Some(schema) = &self.schema else { return Vec::new() };
+        let mut sealed = self.fold.seal(schema.columns.len());
+        let Some(slot) = schema.index_of("_cdc_incomplete") else { return sealed.changes };
+        for (change, column) in sealed.lost {
+            if let Some(row) = &mut sealed.changes[change].row {
+                let name = Value::Text(schema.columns[column].name.clone());
+                match &mut row[slot] {
+                    Value::List(names) => names.push(name),
+                    other => *other = Value::List(vec![name]),
+                }
+            }
+        }
+        sealed.changes
+    }
+
+    /// Applies a delete that has no event of its own: a tombstone.
+    ///
+    /// # Errors
+    /// When the key does not fit the table's.
+    pub fn push_tombstone(&mut self, place: Place<'_>, key: Option<&Row>) -> Result<(), Refused> {
+        // Without a table there is no row to delete, and without a key no way to name it. A key
+        // from the configuration is not in a tombstone: the `d` before it has done the work.
+        let (Some(key), Some(_), true) = (key, &self.schema, self.rules.key.is_empty()) else {
+            return Ok(());
+        };
+        let key = self.key_values(place, key)?;
+        self.fold.push(place.tp, key, RowChange::Delete { key_change: false });
+        Ok(())
+    }
+
+    /// Applies one event. Events without a key, where none is configured, are bronze only.
+    ///
+    /// `key_changes`: a `d` whose row goes on under another key.
+    ///
+    /// # Errors
+    /// When its columns, its key or its values cannot go into the table.
+    pub fn push(
+        &mut self,
+        place: Place<'_>,
+        event: &ChangeEvent,
+        key_changes: bool,
+    ) -> Result<(), Refused> {
+        match event.op {
+            Op::Truncate => {
+                return Err(Refused(
+                    "a truncate event, which is not applied yet: delete the rows at the source \
+                     instead, or leave `skipped.operations` at its default"
+                        .into(),
+                ));
+            }
+            Op::Message => return Ok(()),
+            Op::Read | Op::Create | Op::Update | Op::Delete => {}
+        }
+        let Some(key_row) = self.key_row(event) else { return Ok(()) };
+        self.fold.settle_key_change(place.tp);
+        if event.op == Op::Delete {
+            if self.schema.is_none() {
+                // No table, no row to delete.
+                return Ok(());
+            }
+            let key = self.key_values(place, key_row)?;
+            self.fold.push(place.tp, key, RowChange::Delete { key_change: key_changes });
+            return Ok(());
+        }
+        let after = event.after.as_ref().ok_or_else(|| {
+            Refused(format!("an event of op `{}` without `after`", event.op.letter()))
+        })?;
+        if self.schema.is_none() {
+            self.schema = Some(self.create(key_row, after)?);
+        }
+        let row = self.row_values(place, event, after)?;
+        let key = self.key_values(place, key_row)?;
+        let change = if event.op == Op::Update {
+            RowChange::Update { row }
+        } else {
+            let old = event.old_key.as_ref().filter(|_| self.rules.key.is_empty());
+            let old_key = old.map(|old| self.key_values(place, old)).transpose()?;
+            RowChange::Replace { row, old_key }
+        };
+        self.fold.push(place.tp, key, change);
+        Ok(())
+    }
+
+    /// The row that holds the key: the record's key, or the image that has the configured columns.
+    fn key_row<'a>(&self, event: &'a ChangeEvent) -> Option<&'a Row> {
+        if self.rules.key.is_empty() {
+            event.key.as_ref()
+        } else if event.op == Op::Delete {
+            event.before.as_ref()
+        } else {
+            event.after.as_ref()
+        }
+    }
+
+    fn create(&self, key_row: &Row, after: &Row) -> Result<TableSchema, Refused> {
+        let of_record = || key_row.shape.fields.iter().map(|field| field.name.clone()).collect();
+        let configured = &self.rules.key;
+        let key: Vec<String> = if configured.is_empty() { of_record() } else { configured.clone() };
+        evolve::create(&after.shape, &key, &self.rules.columns).map_err(refused)
+    }
+
+    /// The plan for a shape; new columns make a successor schema.
+    fn plan(&mut self, shape: &Arc<RowShape>) -> Result<&Plan, Refused> {
+        let known = self.plans.iter().position(|plan| plan.is_for(shape));
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let schema = self.schema.as_ref().ok_or_else(no_schema)?;
+                let plan = evolve::plan(schema, shape, &self.rules.columns).map_err(refused)?;
+                if let Some(successor) = &plan.successor {
+                    // Columns are only added at the end and promoted, so the rows of older plans
+                    // stay right; the fold pads them.
+                    self.schema = Some(successor.clone());
+                }
+                keep(&mut self.plans, plan)
+            }
+        };
+        Ok(&self.plans[index])
+    }
+
+    fn key_values(&mut self, place: Place<'_>, key: &Row) -> Result<Vec<Value>, Refused> {
+        let known = self.key_plans.iter().position(|plan| plan.is_for(&key.shape));
+        let schema = self.schema.as_ref().ok_or_else(no_schema)?;
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let plan =
+                    evolve::key_plan(schema, &key.shape, &self.rules.columns).map_err(refused)?;
+                keep(&mut self.key_plans, plan)
+            }
+        };
+        let mut values = self.key_plans[index].apply(key).map_err(refused)?;
+        if self.rules.columns.topic_in_key {
+            values.push(Value::Text(place.tp.topic.to_string()));
+        }
+        Ok(values)
+    }
+
+    fn row_values(
+        &mut self,
+        place: Place<'_>,
+        event: &ChangeEvent,
+        after: &Row,
+    ) -> Result<Vec<Value>, Refused> {
+        let plan = self.plan(&after.shape)?;
+        let applied = plan.apply(after).map_err(refused)?;
+        let columns = plan.columns.clone();
+        self.nulled += applied.nulled;
+        let schema = self.schema.as_ref().ok_or_else(no_schema)?;
+        let mut row = vec![Value::Null; schema.columns.len()];
+        for (column, value) in columns.into_iter().zip(applied.values) {
+            row[column] = value;
+        }
+        let text = |text: &Option<String>| text.clone().map_or(Value::Null, Value::Text);
+        let system = [
+            ("_cdc_op", Value::Text(event.op.letter().to_owned())),
+            ("_cdc_source_ts", event.source.ts_us.map_or(Value::Null, Value::Long)),
+            ("_cdc_position", text(&event.source.position)),
+            ("_cdc_topic", Value::Text(place.tp.topic.to_string())),
+            ("_cdc_partition", Value::Long(i64::from(place.tp.partition))),
+            ("_cdc_offset", Value::Long(place.offset)),
+        ];
+        for (name, value) in system {
+            if let Some(slot) = schema.index_of(name) {
+                row[slot] = value;
+            }
+        }
+        Ok(row)
+    }
+}
+
+/// Keeps a plan, forgetting the oldest beyond the bound; gives its index.
+fn keep<P>(plans: &mut Vec<P>, plan: P) -> usize {
+    if plans.len() >= PLANS_MAX {
+        plans.remove(0);
+    }
+    plans.push(plan);
+    plans.len() - 1
+}
+
+fn refused(reason: impl ToString) -> Refused {
+    Refused(reason.to_string())
+}
+
+fn no_schema() -> Refused {
+    Refused("a row before the table's columns are known: this is a fault of Lakebed".into())
+}
