@@ -46,16 +46,10 @@ impl ConfiguredTables {
         Ok(Self { config, lake, options, only, metrics, dead_letters })
     }
 
-    /// Says which topics go to a table of this run.
-    pub fn wanted_topics(&self) -> crate::source::Wanted {
-        let (config, only) = (self.config.clone(), self.only.clone());
-        let wanted = move |topic: &str| {
-            config.tables.iter().any(|entry| {
-                let name = entry.table_name(topic);
-                name.is_some_and(|name| is_wanted(only.as_deref(), entry, &name))
-            })
-        };
-        Arc::new(wanted)
+    fn wanted(&self, entry: &ResolvedTable, name: &str) -> bool {
+        let Some(only) = &self.only else { return true };
+        let layers = [entry.bronze(name), entry.silver(name)];
+        only == name || layers.into_iter().flatten().any(|path| path.to_string() == *only)
     }
 
     /// The entry and the bare name behind a worker's name.
@@ -106,7 +100,7 @@ impl Tables for ConfiguredTables {
         let entries = self.config.tables.iter().enumerate();
         let named = entries.filter_map(|(index, entry)| {
             let name = entry.table_name(topic)?;
-            is_wanted(self.only.as_deref(), entry, &name).then(|| format!("#{index} {name}"))
+            self.wanted(entry, &name).then(|| format!("#{index} {name}"))
         });
         named.collect()
     }
@@ -130,12 +124,6 @@ impl Tables for ConfiguredTables {
         tokio::spawn(task.run());
         WorkerHandle { id: worker.to_owned(), table: label, halts_on_gap, commands }
     }
-}
-
-/// Whether a run that may be restricted to one table writes this one.
-fn is_wanted(only: Option<&str>, entry: &ResolvedTable, name: &str) -> bool {
-    let layers = || [entry.bronze(name), entry.silver(name)].into_iter().flatten();
-    only.is_none_or(|only| only == name || layers().any(|path| path.to_string() == only))
 }
 
 /// The lake's storage as the configuration describes it.

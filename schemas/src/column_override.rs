@@ -118,7 +118,7 @@ fn kind(text: &str, encoding: Option<&str>, depth: usize) -> Result<FieldKind, O
     if let Some((precision, scale)) = decimal_arguments(&lower).map_err(|_| unknown())? {
         let form = decimal_form(encoding, DecimalForm::Base64)
             .ok_or_else(|| refused("base64, string, number or variable"))?;
-        return Ok(decimal_kind(precision, scale, form).ok_or_else(unknown)?);
+        return decimal_kind(precision, scale, form).ok_or_else(unknown);
     }
     let plain = |kind: FieldKind| match encoding {
         None => Ok(kind),

@@ -145,7 +145,7 @@ fn magnitude_digits(bytes: &[u8], negative: bool) -> String {
     }
     if negative && carry {
         // The magnitude of -2^n has one bit more than its bytes, all of which are zero now.
-        if bytes.len() % 8 == 0 {
+        if bytes.len().is_multiple_of(8) {
             limbs.push(1);
         } else {
             limbs[bytes.len() / 8] |= 1 << (bytes.len() % 8 * 8);
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(digits.plain(), "-43556142965880123323311949751266331066368");
         assert_eq!(i128_from_bytes(&[vec![0], vec![0xff; 16]].concat()), None);
         assert_eq!(i128_from_bytes(&[vec![0xff], vec![0xff; 16]].concat()), Some(-1));
-        assert_eq!(Decimal::from_bytes(&vec![1; 8_000], 0), None);
+        assert_eq!(Decimal::from_bytes(&[1; 8_000], 0), None);
     }
 
     #[test]

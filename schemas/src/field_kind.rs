@@ -227,7 +227,7 @@ fn bytes(json: Json<'_, '_>, form: BytesForm) -> Result<Vec<u8>, Expected> {
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let byte = |[high, low]: &[u8; 2]| Some(digit(*high)? << 4 | digit(*low)?);
+    let byte = |[high, low]: &[u8; 2]| Some((digit(*high)? << 4) | digit(*low)?);
     rest.is_empty().then(|| pairs.iter().map(byte).collect())?
 }
 

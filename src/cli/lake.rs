@@ -1,11 +1,13 @@
 //! The lake as the reading commands see it: which tables there are, and opening one.
 
 use lakebed_schemas::config::{ResolvedConfig, TablePath};
-use lakebed_sinks::log::{Retention, TableLog, TableOptions};
-use lakebed_sinks::storage::{S3Options, Storage};
+use lakebed_sinks::log::{TableLog, TableOptions};
+use lakebed_sinks::storage::Storage;
 use lakebed_sinks::{Error, Format, Result};
 use object_store::ObjectStore;
 use object_store::path::Path;
+
+use crate::tables;
 
 /// The lake of a configuration.
 pub(super) struct Lake {
@@ -33,13 +35,8 @@ impl Lake {
                 databases.push(database);
             }
         }
-        let options = TableOptions {
-            sink_id: config.lake.sink_id.clone(),
-            cluster: None,
-            owner: "lakebed command line".to_owned(),
-            retention: Retention { versions_min: config.versions_min, age_min: config.age_min },
-        };
-        Ok(Self { storage: open_storage(config)?, options, databases })
+        let options = tables::table_options(config, "lakebed command line".to_owned());
+        Ok(Self { storage: tables::open_lake(config)?, options, databases })
     }
 
     pub(super) fn storage(&self) -> &Storage {
@@ -99,22 +96,6 @@ pub(super) fn format_name(format: Format) -> &'static str {
         Format::Iceberg => "iceberg",
         Format::Delta => "delta",
     }
-}
-
-/// The lake's storage as the configuration describes it.
-fn open_storage(config: &ResolvedConfig) -> Result<Storage> {
-    let s3 = &config.lake.s3;
-    let secret = |secret: &Option<lakebed_schemas::config::Secret>| {
-        secret.as_ref().map(|secret| secret.expose().to_owned())
-    };
-    let options = S3Options {
-        region: s3.region.clone(),
-        endpoint: s3.endpoint.clone(),
-        path_style: s3.path_style,
-        access_key_id: secret(&s3.access_key_id),
-        secret_access_key: secret(&s3.secret_access_key),
-    };
-    Storage::open(&config.lake.location, &options)
 }
 
 /// The format of the table at this place, by the folder that holds its log.

@@ -1,17 +1,22 @@
 //! `lakebed run`: the service.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use lakebed_schemas::config::{BadRecords, ResolvedConfig, Topics};
-use tracing::info;
+use lakebed_schemas::config::{BadRecords, NameRule, ResolvedConfig, Topics};
+use tracing::{error, info};
 
-use super::Failure;
+use super::{Failure, broker};
 use crate::dead_letter::DeadLetters;
 use crate::http;
 use crate::pipeline::{self, RunEnd};
-use crate::source::{KafkaSource, SourceOptions};
+use crate::source::{KafkaSource, SourceOptions, Wanted};
 use crate::tables::ConfiguredTables;
 use crate::telemetry::Telemetry;
+
+/// One part in this many of `memory.max` may be taken by records as they came: as rows they take
+/// about as much again, and so do the files that they become and the key index.
+const RECORDS_SHARE: u64 = 4;
 
 /// What `run` takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -99,36 +104,80 @@ async fn run_pipeline(
     telemetry: Telemetry,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
+    let servers = &config.kafka.bootstrap_servers;
+    let cluster = broker::cluster(&config.kafka).await.map_err(|error| {
+        let next = "start the broker, or correct `kafka.bootstrap_servers` and `kafka.security`";
+        Failure::runtime(format!("no broker answers at {servers}: {error}; {next}"))
+    })?;
+    config.route(cluster.topics.keys().map(String::as_str)).map_err(|clashes| {
+        let lines: Vec<String> = clashes.iter().map(ToString::to_string).collect();
+        Failure::usage(lines.join("\n"))
+    })?;
     let config = Arc::new(config);
-    let dead_letters = match wants_dead_letters(&config) {
+    let letters = config.tables.iter().any(|table| table.bad_records != BadRecords::Halt);
+    let dead_letters = match letters {
         true => Some(Arc::new(DeadLetters::open(&config.kafka).map_err(Failure::runtime)?)),
         false => None,
     };
-    let owner = format!("lakebed {} pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
-    let metrics = telemetry.metrics.clone();
-    let tables = ConfiguredTables::new(config.clone(), owner, args.only, metrics, dead_letters)?;
-    let source = KafkaSource::open(&SourceOptions {
+    let tables = ConfiguredTables::new(
+        config.clone(),
+        owner(),
+        args.only.clone(),
+        telemetry.metrics.clone(),
+        dead_letters,
+    )?;
+    let options = SourceOptions {
         kafka: config.kafka.clone(),
-        wanted: tables.wanted_topics(),
-        budget_bytes: usize::try_from(config.memory_max / SOURCE_SHARE).unwrap_or(usize::MAX),
-    })
-    .map_err(Failure::runtime)?;
+        wanted: wanted(config.clone(), args.only),
+        budget_bytes: usize::try_from(config.memory_max / RECORDS_SHARE).unwrap_or(usize::MAX),
+    };
+    let opened = tokio::task::spawn_blocking(move || KafkaSource::open(&options)).await;
+    let source = opened
+        .map_err(|error| Failure::runtime(format!("the Kafka client died: {error}")))?
+        .map_err(Failure::runtime)?;
     let (source, tables) = (Box::new(source), Box::new(tables));
     match pipeline::run(source, tables, args.until_caught_up, telemetry, shutdown).await {
         RunEnd::Done => Ok(()),
         RunEnd::Failed(reason) => Err(Failure::runtime(reason)),
         RunEnd::Halted(tables) => {
-            let lines =
-                tables.iter().map(|(table, reason)| format!("table `{table}` halted: {reason}"));
-            Err(Failure::halted(lines.collect::<Vec<_>>().join("\n")))
+            let line = |(table, reason): &(String, String)| format!("{table} is halted: {reason}");
+            Err(Failure::halted(tables.iter().map(line).collect::<Vec<_>>().join("\n")))
         }
     }
 }
 
-/// Part of `memory.max` that records on their way may take: decoded rows take about three times
-/// the bytes that they came in, and the key index needs the rest.
-const SOURCE_SHARE: u64 = 8;
+/// Who writes, for people who read a table's history: machine and process.
+fn owner() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}/{}", host.trim(), std::process::id())
+}
 
-fn wants_dead_letters(config: &ResolvedConfig) -> bool {
-    config.tables.iter().any(|table| matches!(table.bad_records, BadRecords::DeadLetterTopic(_)))
+/// Says of each topic whether it is read. A topic that turns up while running and would share the
+/// table of another, although no `name` merges them, is not: rows that belong apart would mix.
+fn wanted(config: Arc<ResolvedConfig>, only: Option<String>) -> Wanted {
+    let claims: Mutex<BTreeMap<(usize, String), String>> = Mutex::default();
+    Arc::new(move |topic: &str| {
+        let mut claims = claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = false;
+        for (index, entry) in config.tables.iter().enumerate() {
+            let Some(name) = entry.table_name(topic) else { continue };
+            let layers = [entry.silver(&name), entry.bronze(&name)];
+            let mut names = layers.into_iter().flatten().map(|path| path.to_string());
+            if only.as_ref().is_some_and(|only| *only != name && names.all(|path| path != *only)) {
+                continue;
+            }
+            if matches!(entry.name, NameRule::Default { .. }) {
+                let owner = claims.entry((index, name.clone())).or_insert_with(|| topic.to_owned());
+                if owner != topic {
+                    error!(
+                        topic, table = %name, taken_by = %owner,
+                        "topic is not read: another one has its table; give `{}` a `name`", entry.path
+                    );
+                    continue;
+                }
+            }
+            read = true;
+        }
+        read
+    })
 }

@@ -43,6 +43,21 @@ pub struct ShowArgs {
     output: Form,
 }
 
+impl ShowArgs {
+    /// The first rows of a table, for people.
+    pub(super) fn first_rows(table: &str, limit: usize) -> Self {
+        Self {
+            table: table.to_owned(),
+            limit: Some(limit),
+            columns: None,
+            filters: Vec::new(),
+            version: None,
+            count: false,
+            output: Form::Table,
+        }
+    }
+}
+
 /// Form of rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Form {

@@ -328,6 +328,9 @@ fn patterns_take_topics_of_rows_and_clashing_names_are_refused() {
         (routed[0].name.as_str(), &routed[0].topics[..]),
         ("a_b", &["shop.a.b".to_owned()][..])
     );
+    let letters = "topic_pattern: '.*'\n    bad_records: { dead_letter_topic: shop.dlq }";
+    let config_with_letters = accepted(&with("topic: shop.public.orders", letters));
+    assert_eq!(config_with_letters.tables[0].table_name("shop.dlq"), None);
     let clash = config.route(["shop.a.b", "shop.a_b"]).expect_err("clash");
     assert_eq!(clash.len(), 1);
     assert!(clash[0].message.contains("`shop.a.b`, `shop.a_b` would share table `a_b`"));

@@ -18,6 +18,8 @@ pub enum Topics {
         text: String,
         /// Anchored at both ends.
         regex: Regex,
+        /// Dead-letter topics of ours: whatever they are called, they hold no rows.
+        except: Vec<String>,
     },
 }
 
@@ -26,7 +28,11 @@ impl Topics {
     pub fn contains(&self, topic: &str) -> bool {
         match self {
             Self::Names(names) => names.iter().any(|name| name == topic),
-            Self::Pattern { regex, .. } => regex.is_match(topic) && !is_internal_topic(topic),
+            Self::Pattern { regex, except, .. } => {
+                regex.is_match(topic)
+                    && !is_internal_topic(topic)
+                    && !except.iter().any(|name| name == topic)
+            }
         }
     }
 }
@@ -153,7 +159,7 @@ pub(super) fn topics(table: &Table, path: &str, problems: &mut Vec<Problem>) -> 
         }
         (None, Some(topics), None) => Some(Topics::Names(topics.clone())),
         (None, None, Some(text)) => match Regex::new(&format!("^(?:{text})$")) {
-            Ok(regex) => Some(Topics::Pattern { text: text.clone(), regex }),
+            Ok(regex) => Some(Topics::Pattern { text: text.clone(), regex, except: Vec::new() }),
             Err(error) => {
                 let reason = error.to_string();
                 let reason = reason.lines().last().unwrap_or_default().to_owned();
@@ -273,8 +279,7 @@ impl ResolvedConfig {
         let topics: Vec<String> = match &table.topics {
             Topics::Names(names) => names.clone(),
             Topics::Pattern { .. } => {
-                let wanted =
-                    |topic: &&&str| table.topics.contains(topic) && !self.is_dead_letter(topic);
+                let wanted = |topic: &&&str| table.topics.contains(topic);
                 cluster.iter().filter(wanted).map(|topic| (*topic).to_owned()).collect()
             }
         };
@@ -323,11 +328,6 @@ impl ResolvedConfig {
                 }
             }
         }
-    }
-
-    fn is_dead_letter(&self, topic: &str) -> bool {
-        let of = |bad: &super::BadRecords| matches!(bad, super::BadRecords::DeadLetterTopic(t) if t == topic);
-        self.tables.iter().any(|table| of(&table.bad_records))
     }
 }
 

@@ -153,9 +153,10 @@ impl Config {
         not_yet::problems(&self, &mut problems);
         validate::problems(&self, &mut problems);
         let tables = self.tables.iter().enumerate();
-        let tables: Vec<_> = tables
+        let mut tables: Vec<_> = tables
             .filter_map(|(index, table)| self.resolve_table(index, table, &mut problems))
             .collect();
+        leave_out_dead_letters(&mut tables);
         let resolved = ResolvedConfig {
             tables,
             memory_max: self.memory.max.map_or(MEMORY_MAX, |size| size.0),
@@ -269,6 +270,20 @@ fn columns(
         }
     }
     columns
+}
+
+/// Keeps patterns from matching the topics that bad records are sent to.
+fn leave_out_dead_letters(tables: &mut [ResolvedTable]) {
+    let letters = tables.iter().filter_map(|table| match &table.bad_records {
+        BadRecords::DeadLetterTopic(topic) => Some(topic.clone()),
+        BadRecords::Halt => None,
+    });
+    let letters: Vec<String> = letters.collect();
+    for table in tables {
+        if let Topics::Pattern { except, .. } = &mut table.topics {
+            except.clone_from(&letters);
+        }
+    }
 }
 
 fn record_format(ours: Option<&Records>, outer: &Records) -> RecordFormat {

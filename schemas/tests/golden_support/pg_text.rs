@@ -94,7 +94,7 @@ fn timestamp(micros: i64) -> Option<String> {
 
 /// Bits are little-endian bytes; leading zeros are lost on the way.
 fn bits(found: &[u8], text: &str) -> bool {
-    let number = |bit: usize| found.get(bit / 8).is_some_and(|byte| byte >> (bit % 8) & 1 == 1);
+    let number = |bit: usize| found.get(bit / 8).is_some_and(|byte| (byte >> (bit % 8)) & 1 == 1);
     let highest = (found.len() * 8).max(text.len());
     let expected = |bit: usize| bit < text.len() && text.as_bytes()[text.len() - 1 - bit] == b'1';
     (0..highest).all(|bit| number(bit) == expected(bit))

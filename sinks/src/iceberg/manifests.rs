@@ -25,7 +25,7 @@ const MERGED_BYTES_MAX: i64 = 8 << 20;
 /// What goes into a manifest.
 pub(super) enum Entry {
     /// A file that the commit adds.
-    Added(DataFile),
+    Added(Box<DataFile>),
     /// A file from a manifest that is merged, with its own history.
     Existing(ManifestEntryRef),
 }
@@ -56,7 +56,7 @@ pub(super) async fn encode_manifest(
     for entry in entries {
         match entry {
             // A negative number is inherited from the manifest list at commit.
-            Entry::Added(file) => writer.add_file(file, -1).map_err(library(doing()))?,
+            Entry::Added(file) => writer.add_file(*file, -1).map_err(library(doing()))?,
             Entry::Existing(entry) => {
                 let (Some(snapshot_id), Some(sequence)) =
                     (entry.snapshot_id, entry.sequence_number)

@@ -3,8 +3,7 @@
 //! Sorted by path and position. A file that names one data file says so in the manifest, so that
 //! readers open it for that data file alone; the bounds are exact for the same reason.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{

@@ -396,7 +396,8 @@ impl ManifestStage<'_> {
             return Ok(());
         }
         let merged = manifests::merge_with(&self.manifests, (content, spec_id), files.len() as u64);
-        let mut entries: Vec<Entry> = files.into_iter().map(Entry::Added).collect();
+        let mut entries: Vec<Entry> =
+            files.into_iter().map(|file| Entry::Added(Box::new(file))).collect();
         for index in &merged {
             let manifest = &self.manifests[*index];
             let decoded = match self.remembered.get(&manifest.manifest_path) {

@@ -86,7 +86,9 @@ async fn foreign_commit(
         };
         let uri = table.storage.uri(&path);
         let (manifest, bytes) =
-            manifests::encode_manifest(&uri, context, vec![Entry::Added(file)]).await.expect("ok");
+            manifests::encode_manifest(&uri, context, vec![Entry::Added(Box::new(file))])
+                .await
+                .expect("ok");
         table.storage.put(&path, bytes).await.expect("puts");
         list.push(manifest);
     }
