@@ -343,7 +343,7 @@ mod tests {
             let error = schema_of(field).expect_err(field);
             assert!(error.contains(place), "{error}");
         }
-        let many = vec![r#"{"type":"int8","field":"NAME"}"#; 11].join(",");
+        let many = [r#"{"type":"int8","field":"NAME"}"#; 11].join(",");
         assert!(schema_of(&many).is_err());
     }
 

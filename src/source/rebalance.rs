@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use lakebed_schemas::position::TopicPartition;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
@@ -55,7 +55,7 @@ pub(super) struct Context(pub(super) Arc<Shared>);
 impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         // The end of a partition is an event like any other, and the poll thread has it.
-        if !matches!(error, KafkaError::PartitionEOF(_)) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
             warn!(%error, reason, "kafka client");
         }
     }

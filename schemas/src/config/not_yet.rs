@@ -12,13 +12,12 @@ pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
         let message = format!("{what}: not yet in this release");
         problems.push(Problem::new(path, message, next));
     };
-    match config.kafka.security.mechanism {
-        Some(Mechanism::OauthBearer | Mechanism::AwsMskIam) => refuse(
+    if let Some(Mechanism::OauthBearer | Mechanism::AwsMskIam) = config.kafka.security.mechanism {
+        refuse(
             "kafka.security.mechanism".to_owned(),
             "token authentication",
             "use SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN",
-        ),
-        _ => {}
+        );
     }
     match config.lake.catalog.kind {
         CatalogKind::Filesystem => {}

@@ -21,13 +21,11 @@ pub async fn metadata_for_each_commit_stays_flat(factory: &dyn LogFactory) {
     let total = commits();
     let window = total / 5;
     let mut written = Vec::new();
-    let mut offset = 0;
     table.storage.counters().take();
     for n in 0..total {
         let rows = [(n % 10, Some("alive"))];
-        let mut next = batch(offset, if n % 20 == 0 { &rows } else { &[] });
-        next.delta = super::fixture::delta(0, offset, offset + 1);
-        offset += 1;
+        let mut next = batch(n, if n % 20 == 0 { &rows } else { &[] });
+        next.delta = super::fixture::delta(0, n, n + 1);
         commit(&mut silver, next).await;
         if n % 25 == 24 {
             silver.maintain().await.expect("cleaned up");

@@ -4,6 +4,7 @@
 //! and removed rarely, so if the counts in the manifest list add up to what is known and what is
 //! new, nothing was removed. If they do not add up, everything is read.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -242,10 +243,10 @@ async fn read_files<'m>(
         check_entry(entry, metadata)?;
         if entry.content_type() == DataContentType::Data {
             files.add_data(path, spec_id, entry, metadata)?;
-        } else if !files.deletes.contains_key(&path) {
+        } else if let Entry::Vacant(place) = files.deletes.entry(path) {
             let stats =
                 DeleteStats { size: entry.file_size_in_bytes(), records: entry.record_count() };
-            files.deletes.insert(path, stats);
+            place.insert(stats);
             let sequence = entry.sequence_number().unwrap_or(0);
             new_deletes.push((entry.file_path().to_owned(), sequence));
         }

@@ -36,7 +36,7 @@ pub(super) async fn fill(
         let missing: Vec<usize> =
             (0..row.len()).filter(|column| row[*column] == Value::Unavailable).collect();
         if !missing.is_empty() {
-            let hash = change.inherit.as_ref().map_or(hashes[at], |key| key_hash(key));
+            let hash = change.inherit.as_ref().map_or(hashes[at], key_hash);
             asking.push((at, index.find(hash)));
             columns.extend(missing);
         }
