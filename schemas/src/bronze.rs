@@ -20,8 +20,9 @@ pub fn schema() -> TableSchema {
     ])));
     let columns = [
         ("_topic", T::Text),
-        // 32 bits in Iceberg; the Delta table holds it as 64.
-        ("_partition", T::Int),
+        // Not `_partition`: Iceberg keeps that name for itself, and Spark refuses a table that has
+        // it. 32 bits in Iceberg; the Delta table holds it as 64.
+        ("_kafka_partition", T::Int),
         ("_offset", T::Long),
         ("_timestamp", T::TimestampTz),
         (DATE, T::Date),

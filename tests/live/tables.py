@@ -179,7 +179,7 @@ def log_problems(records: list[Record], bronze: list[Row]) -> list[str]:
     found = bronze_problems(records, bronze)
     values = {(r.topic, r.partition, r.offset): r.value for r in records}
     for row in bronze:
-        place = (row["_topic"], row["_partition"], row["_offset"])
+        place = (row["_topic"], row["_kafka_partition"], row["_offset"])
         value = values.get(place)
         if row["_error"] is not None:
             found.append(f"{place}: _error is {row['_error']!r}")

@@ -113,9 +113,9 @@ def test_an_expected_difference_has_to_be_there(every_type):
 def test_bronze_holds_each_record_once():
     records = [Record("t", 0, 0, 5, b"k", b"v", (("h", b"x"),)), Record("t", 0, 1, 6, None, None)]
     bronze = [
-        {"_topic": "t", "_partition": 0, "_offset": 0, "_timestamp": Instant(5000), "_key": b"k",
+        {"_topic": "t", "_kafka_partition": 0, "_offset": 0, "_timestamp": Instant(5000), "_key": b"k",
          "headers": [{"key": "h", "value": b"x"}]},
-        {"_topic": "t", "_partition": 0, "_offset": 1, "_timestamp": Instant(6000), "_key": None,
+        {"_topic": "t", "_kafka_partition": 0, "_offset": 1, "_timestamp": Instant(6000), "_key": None,
          "headers": None},
     ]  # fmt: skip
     assert bronze_problems(records, bronze) == []

@@ -155,7 +155,7 @@ def bronze_problems(records: list[Record], bronze: list[Row]) -> list[str]:
     found: list[str] = []
     rows: dict[tuple, Row] = {}
     for row in bronze:
-        place = (row["_topic"], row["_partition"], row["_offset"])
+        place = (row["_topic"], row["_kafka_partition"], row["_offset"])
         if place in rows:
             found.append(f"{place}: twice in bronze")
         rows[place] = row

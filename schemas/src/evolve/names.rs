@@ -5,8 +5,26 @@ use crate::silver;
 /// What the names of our own columns begin with. The source's columns may not.
 const RESERVED: &str = "_cdc_";
 
+/// Names that a reader gives a meaning of its own: Iceberg's metadata columns (Spark refuses a
+/// table that has one) and those that Delta's change data feed adds.
+const READERS_OWN: [&str; 12] = [
+    "_change_ordinal",
+    "_change_type",
+    "_commit_snapshot_id",
+    "_commit_timestamp",
+    "_commit_version",
+    "_deleted",
+    "_file",
+    "_last_updated_sequence_number",
+    "_partition",
+    "_pos",
+    "_row_id",
+    "_spec_id",
+];
+
 /// The name that a source's field gets in a table: lower case, `[a-z0-9_]`, everything else `_`;
-/// with the suffix `__2`, `__3`, … where `taken` holds it already or where it is one of ours.
+/// with the suffix `__2`, `__3`, … where `taken` holds it already or where it is one of ours or of
+/// a reader's.
 pub fn column_name(source_name: &str, taken: impl Fn(&str) -> bool) -> String {
     let mut base: String = source_name
         .to_lowercase()
@@ -16,7 +34,9 @@ pub fn column_name(source_name: &str, taken: impl Fn(&str) -> bool) -> String {
     if base.is_empty() {
         base.push('_');
     }
-    let reserved = base.starts_with(RESERVED) || silver::is_system(&base);
+    let reserved = base.starts_with(RESERVED)
+        || silver::is_system(&base)
+        || READERS_OWN.contains(&base.as_str());
     if !reserved && !taken(&base) {
         return base;
     }
@@ -50,5 +70,6 @@ mod tests {
         assert_eq!(column_name("ID", taken), "id__3");
         assert_eq!(column_name("_cdc_op", |_| false), "_cdc_op__2");
         assert_eq!(column_name("_CDC_mine", |_| false), "_cdc_mine__2");
+        assert_eq!(column_name("_Partition", |_| false), "_partition__2");
     }
 }

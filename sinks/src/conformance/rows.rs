@@ -154,7 +154,7 @@ fn bronze_row(schema: &TableSchema, partition: i32, offset: i64, day: i32) -> Ve
     let header = Value::Struct(vec![Value::Text("h".to_owned()), Value::Binary(vec![0, 255])]);
     let value = |name: &str| match name {
         "_topic" => Value::Text(fixture::TOPIC.to_owned()),
-        "_partition" => Value::Long(i64::from(partition)),
+        "_kafka_partition" => Value::Long(i64::from(partition)),
         "_offset" => Value::Long(offset),
         "_timestamp" => Value::TimestampTz(i64::from(day) * 86_400_000_000 + offset),
         "_date" => Value::Date(day),

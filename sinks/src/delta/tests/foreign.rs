@@ -205,7 +205,7 @@ fn bronze_row(schema: &TableSchema, offset: i64) -> Vec<Value> {
     let header = Value::Struct(vec![Value::Text("h".to_owned()), Value::Binary(vec![0, 255])]);
     let value = |name: &str| match name {
         "_topic" => Value::Text(TOPIC.to_owned()),
-        "_partition" => Value::Long(0),
+        "_kafka_partition" => Value::Long(0),
         "_offset" => Value::Long(offset),
         "_timestamp" => Value::TimestampTz(i64::from(day) * 86_400_000_000 + offset),
         "_date" => Value::Date(day),
