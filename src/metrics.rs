@@ -4,241 +4,27 @@
 //! topics, partitions and words from closed lists, never anything from a row. Ages are worked out
 //! when they are asked for, so that they go on growing when nothing else does.
 
+mod table;
+
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lakebed_schemas::position::TopicPartition;
-use lakebed_sinks::table::WriteStats;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+
+use table::TableFamilies;
+pub use table::{TableMetrics, TableState};
 
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter>;
 type Gauges = Family<Labels, Gauge>;
 type Seconds = Family<Labels, Gauge<f64, AtomicU64>>;
-
-/// What a table is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TableState {
-    /// Its partitions are assigned and it takes records.
-    Running,
-    /// Stopped by policy, until an operator does something.
-    Halted,
-    /// Waiting to learn what became of a commit.
-    Unsettled,
-}
-
-impl TableState {
-    const ALL: [Self; 3] = [Self::Running, Self::Halted, Self::Unsettled];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Halted => "halted",
-            Self::Unsettled => "unsettled",
-        }
-    }
-}
-
-/// The families with a label for each table.
-#[derive(Clone)]
-struct TableFamilies {
-    applied: Counters,
-    bytes_written: Counters,
-    files_written: Counters,
-    rows_written: Counters,
-    commits: Counters,
-    commit_retries: Counters,
-    commit_duration: Family<Labels, Histogram, fn() -> Histogram>,
-    since_commit: Seconds,
-    freshness: Seconds,
-    bad_records: Counters,
-    dead_letters: Counters,
-    incomplete: Counters,
-    state: Gauges,
-}
-
-/// 5 ms to 164 s: a local commit takes tens of milliseconds, one to a throttled store minutes.
-fn commit_histogram() -> Histogram {
-    Histogram::new(exponential_buckets(0.005, 2.0, 16))
-}
-
-impl TableFamilies {
-    fn register(registry: &mut Registry) -> Self {
-        let families = Self {
-            applied: Counters::default(),
-            bytes_written: Counters::default(),
-            files_written: Counters::default(),
-            rows_written: Counters::default(),
-            commits: Counters::default(),
-            commit_retries: Counters::default(),
-            commit_duration: Family::new_with_constructor(commit_histogram as fn() -> Histogram),
-            since_commit: Seconds::default(),
-            freshness: Seconds::default(),
-            bad_records: Counters::default(),
-            dead_letters: Counters::default(),
-            incomplete: Counters::default(),
-            state: Gauges::default(),
-        };
-        let f = families.clone();
-        registry.register(
-            "records_applied",
-            "Records applied to the table, by operation",
-            f.applied,
-        );
-        registry.register("bytes_written", "Bytes of data files written", f.bytes_written);
-        registry.register("files_written", "Files written, by kind", f.files_written);
-        registry.register("rows_written", "Rows written to data files", f.rows_written);
-        registry.register("commits", "Commits of the table, by result", f.commits);
-        registry.register("commit_retries", "Commit attempts after the first", f.commit_retries);
-        registry.register(
-            "commit_duration_seconds",
-            "Time from staging a batch to its commit",
-            f.commit_duration,
-        );
-        registry.register(
-            "seconds_since_last_commit",
-            "Seconds since the table's last commit, or since the process started",
-            f.since_commit,
-        );
-        registry.register(
-            "freshness_seconds",
-            "Now minus the source's commit time of the newest applied change",
-            f.freshness,
-        );
-        registry.register("bad_records", "Records that could not be understood", f.bad_records);
-        registry.register("dlq_records", "Records sent to a dead-letter topic", f.dead_letters);
-        registry.register(
-            "incomplete_values",
-            "Values that neither the event nor an older row gave, written as NULL",
-            f.incomplete,
-        );
-        registry.register("table_state", "1 for the state that the table is in", f.state);
-        families
-    }
-}
-
-/// What moves between scrapes without anything happening.
-#[derive(Debug)]
-struct Ages {
-    last_commit: Instant,
-    /// Source commit time of the newest applied change, microseconds since the epoch.
-    newest_us: Option<i64>,
-}
-
-/// The numbers of one table. Cheap to clone; all clones count together.
-#[derive(Clone)]
-pub struct TableMetrics {
-    table: Arc<str>,
-    families: TableFamilies,
-    ages: Arc<Mutex<Ages>>,
-}
-
-impl std::fmt::Debug for TableMetrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TableMetrics({})", self.table)
-    }
-}
-
-impl TableMetrics {
-    fn labels(&self) -> Labels {
-        vec![("table", self.table.to_string())]
-    }
-
-    fn labels_with(&self, name: &'static str, value: &str) -> Labels {
-        vec![("table", self.table.to_string()), (name, value.to_owned())]
-    }
-
-    /// Counts applied records by Debezium's letter of the operation.
-    pub fn applied(&self, by_op: &BTreeMap<&'static str, u64>) {
-        for (op, count) in by_op {
-            self.families.applied.get_or_create(&self.labels_with("op", op)).inc_by(*count);
-        }
-    }
-
-    /// Counts a commit that is in, what it wrote, and how long it took from staging on.
-    pub fn committed(&self, took: Duration, stats: &WriteStats) {
-        let (families, labels) = (&self.families, self.labels());
-        families.commits.get_or_create(&self.labels_with("result", "ok")).inc();
-        families.commit_duration.get_or_create(&labels).observe(took.as_secs_f64());
-        let retries = u64::from(stats.attempts.saturating_sub(1));
-        families.commit_retries.get_or_create(&labels).inc_by(retries);
-        families.bytes_written.get_or_create(&labels).inc_by(stats.bytes);
-        families.rows_written.get_or_create(&labels).inc_by(stats.rows);
-        families.incomplete.get_or_create(&labels).inc_by(stats.incomplete);
-        let data = self.labels_with("kind", "data");
-        families.files_written.get_or_create(&data).inc_by(stats.files);
-        self.ages().last_commit = Instant::now();
-    }
-
-    /// Counts a batch that another writer had overtaken.
-    pub fn commit_conflict(&self) {
-        self.families.commits.get_or_create(&self.labels_with("result", "conflict")).inc();
-    }
-
-    /// Counts a commit whose outcome could not be learnt yet.
-    pub fn commit_unknown(&self) {
-        self.families.commits.get_or_create(&self.labels_with("result", "unknown")).inc();
-    }
-
-    /// Counts a commit that is not in.
-    pub fn commit_failed(&self) {
-        self.families.commits.get_or_create(&self.labels_with("result", "failed")).inc();
-    }
-
-    /// Counts a record that could not be understood.
-    pub fn bad_record(&self) {
-        self.families.bad_records.get_or_create(&self.labels()).inc();
-    }
-
-    /// Counts records that a dead-letter topic has acknowledged.
-    pub fn dead_letters(&self, count: u64) {
-        let labels = self.labels_with("reason", "decode");
-        self.families.dead_letters.get_or_create(&labels).inc_by(count);
-    }
-
-    /// Notes the source's commit time of the newest applied change, microseconds since the epoch:
-    /// from a commit, or from the table itself when it is opened.
-    pub fn fresh_as_of(&self, source_ts_us: Option<i64>) {
-        let mut ages = self.ages();
-        ages.newest_us = ages.newest_us.max(source_ts_us);
-    }
-
-    /// Notes what the table is doing.
-    pub fn state(&self, state: TableState) {
-        for each in TableState::ALL {
-            let labels = self.labels_with("state", each.as_str());
-            self.families.state.get_or_create(&labels).set(i64::from(each == state));
-        }
-    }
-
-    fn ages(&self) -> std::sync::MutexGuard<'_, Ages> {
-        self.ages.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Works the ages out for a scrape.
-    fn refresh(&self) {
-        let (last_commit, newest_us) = {
-            let ages = self.ages();
-            (ages.last_commit, ages.newest_us)
-        };
-        let labels = self.labels();
-        let since = last_commit.elapsed().as_secs_f64();
-        self.families.since_commit.get_or_create(&labels).set(since);
-        if let Some(newest) = newest_us {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let fresh = now.as_secs_f64() - newest as f64 / 1e6;
-            self.families.freshness.get_or_create(&labels).set(fresh.max(0.0));
-        }
-    }
-}
 
 /// Counters of one topic, looked up once for each record.
 #[derive(Clone)]
@@ -253,13 +39,13 @@ pub struct Metrics {
     consumed: Counters,
     consumed_bytes: Counters,
     topics: RwLock<HashMap<Arc<str>, TopicCounters>>,
-    gaps: Counters,
-    gap_records: Counters,
     lag: Gauges,
     buffer_bytes: Gauge,
     paused: Gauge,
     assigned: Gauge,
     rebalances: Counter,
+    memory_max: Gauge,
+    memory_ratio: Gauge<f64, AtomicU64>,
     resident: Gauge,
     families: TableFamilies,
     tables: Mutex<BTreeMap<String, TableMetrics>>,
@@ -284,11 +70,6 @@ impl Default for Metrics {
         registry.register("records_consumed", "Records read from Kafka", consumed.clone());
         let consumed_bytes = Counters::default();
         registry.register("bytes_consumed", "Bytes read from Kafka", consumed_bytes.clone());
-        let gaps = Counters::default();
-        registry.register("offset_gaps", "Gaps in the log that were passed", gaps.clone());
-        let gap_records = Counters::default();
-        let help = "Offsets that retention took before they were read";
-        registry.register("offset_gap_records", help, gap_records.clone());
         let lag = Gauges::default();
         registry.register(
             "lag_records",
@@ -306,6 +87,12 @@ impl Default for Metrics {
         registry.register("assigned_partitions", help, assigned.clone());
         let rebalances = Counter::default();
         registry.register("rebalances", "Changes of the assignment", rebalances.clone());
+        let memory_max = Gauge::default();
+        let help = "What `memory.max` allows buffers, queues and key indexes together";
+        registry.register("memory_budget_bytes", help, memory_max.clone());
+        let memory_ratio = Gauge::<f64, AtomicU64>::default();
+        let help = "Part of the memory budget that is taken, as it is counted";
+        registry.register("memory_budget_ratio", help, memory_ratio.clone());
         let families = TableFamilies::register(registry);
         let resident = Gauge::default();
         let help = "Memory that the process holds";
@@ -315,13 +102,13 @@ impl Default for Metrics {
             consumed,
             consumed_bytes,
             topics: RwLock::default(),
-            gaps,
-            gap_records,
             lag,
             buffer_bytes,
             paused,
             assigned,
             rebalances,
+            memory_max,
+            memory_ratio,
             resident,
             families,
             tables: Mutex::default(),
@@ -333,11 +120,9 @@ impl Metrics {
     /// The numbers of one table, named `database.table`. The same name gives the same numbers.
     pub fn table(&self, name: &str) -> TableMetrics {
         let mut tables = self.tables.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let table = tables.entry(name.to_owned()).or_insert_with(|| TableMetrics {
-            table: name.into(),
-            families: self.families.clone(),
-            ages: Arc::new(Mutex::new(Ages { last_commit: Instant::now(), newest_us: None })),
-        });
+        let table = tables
+            .entry(name.to_owned())
+            .or_insert_with(|| TableMetrics::new(name, self.families.clone()));
         table.clone()
     }
 
@@ -368,16 +153,6 @@ impl Metrics {
         counters
     }
 
-    /// Counts a gap in a log that was passed.
-    pub fn gap(&self, tp: &TopicPartition) {
-        self.gaps.get_or_create(&vec![("topic", tp.topic.to_string())]).inc();
-    }
-
-    /// Counts the offsets of a gap that was passed.
-    pub fn gap_records(&self, tp: &TopicPartition, offsets: u64) {
-        self.gap_records.get_or_create(&vec![("topic", tp.topic.to_string())]).inc_by(offsets);
-    }
-
     /// Notes how many records of a partition are not in the tables yet.
     pub fn lag(&self, tp: &TopicPartition, records: i64) {
         self.lag.get_or_create(&Self::partition(tp)).set(records);
@@ -402,10 +177,20 @@ impl Metrics {
         self.paused.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Notes how many partitions are ours after a change of the assignment, and counts the change.
-    pub fn rebalanced(&self, assigned: usize) {
-        self.assigned.set(i64::try_from(assigned).unwrap_or(i64::MAX));
-        self.rebalances.inc();
+    /// Notes how many partitions are ours.
+    pub fn assigned(&self, count: usize) {
+        self.assigned.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how often the assignment has changed since the start.
+    pub fn rebalances(&self, count: u64) {
+        self.rebalances.inner().store(count, Ordering::Relaxed);
+    }
+
+    /// Notes how much memory there is for buffers, queues and indexes, and how much is taken.
+    pub fn memory(&self, max: usize, taken: usize) {
+        self.memory_max.set(i64::try_from(max).unwrap_or(i64::MAX));
+        self.memory_ratio.set(taken as f64 / max.max(1) as f64);
     }
 
     /// Everything in OpenMetrics text form.
@@ -435,6 +220,8 @@ pub fn resident_bytes() -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lakebed_sinks::table::WriteStats;
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
     fn value(text: &str, series: &str) -> f64 {
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("{series} ")));
@@ -450,7 +237,9 @@ mod tests {
         metrics.consumed(&tp, 100);
         metrics.consumed(&tp, 50);
         metrics.lag(&tp, 7);
-        metrics.rebalanced(4);
+        metrics.assigned(4);
+        metrics.rebalances(2);
+        metrics.memory(1_000, 250);
         metrics.partitions_paused(2);
         metrics.buffer_bytes(1 << 20);
         orders.applied(&BTreeMap::from([("c", 3), ("d", 1)]));
@@ -460,6 +249,10 @@ mod tests {
         orders.commit_conflict();
         orders.bad_record();
         orders.dead_letters(1);
+        orders.nulled(3);
+        orders.gap(&tp, 40);
+        orders.index(4_096, 12);
+        orders.buffered_since(Some(Instant::now() - Duration::from_secs(2)));
         orders.state(TableState::Halted);
 
         let text = metrics.render();
@@ -469,7 +262,9 @@ mod tests {
         let lag = "lakebed_lag_records{topic=\"shop.orders\",partition=\"3\"}";
         assert_eq!(value(&text, lag), 7.0);
         assert_eq!(value(&text, "lakebed_assigned_partitions"), 4.0);
-        assert_eq!(value(&text, "lakebed_rebalances_total"), 1.0);
+        assert_eq!(value(&text, "lakebed_rebalances_total"), 2.0);
+        assert_eq!(value(&text, "lakebed_memory_budget_bytes"), 1_000.0);
+        assert_eq!(value(&text, "lakebed_memory_budget_ratio"), 0.25);
         assert_eq!(value(&text, "lakebed_partitions_paused"), 2.0);
         assert_eq!(value(&text, "lakebed_buffer_bytes"), 1_048_576.0);
         let applied = format!("lakebed_records_applied_total{{{of},op=\"c\"}}");
@@ -485,6 +280,12 @@ mod tests {
         assert_eq!(value(&text, &format!("lakebed_bad_records_total{{{of}}}")), 1.0);
         let letters = format!("lakebed_dlq_records_total{{{of},reason=\"decode\"}}");
         assert_eq!(value(&text, &letters), 1.0);
+        assert_eq!(value(&text, &format!("lakebed_nulled_values_total{{{of}}}")), 3.0);
+        let gap = format!("lakebed_offset_gap_records_total{{{of},topic=\"shop.orders\"}}");
+        assert_eq!(value(&text, &gap), 40.0);
+        assert_eq!(value(&text, &format!("lakebed_index_bytes{{{of}}}")), 4_096.0);
+        assert_eq!(value(&text, &format!("lakebed_index_keys{{{of}}}")), 12.0);
+        assert!(value(&text, &format!("lakebed_buffer_age_seconds{{{of}}}")) >= 2.0);
         assert_eq!(value(&text, &format!("lakebed_table_state{{{of},state=\"halted\"}}")), 1.0);
         assert_eq!(value(&text, &format!("lakebed_table_state{{{of},state=\"running\"}}")), 0.0);
         assert!(value(&text, "process_resident_memory_bytes") > 1e6);

@@ -4,6 +4,8 @@
 //! The loop itself never waits for a table: assignments are answered by a task of their own, and
 //! workers commit at their own pace. State here is bookkeeping that can be lost at any time.
 
+mod accounts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
@@ -15,10 +17,11 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::health::{Health, Milestone};
-use crate::metrics::Metrics;
-use crate::source::{GapDecision, Message, Source, SourceEvent, Start};
+use crate::memory::MemoryBudget;
+use crate::metrics::{Metrics, TableMetrics};
+use crate::source::{GapDecision, Message, Source, SourceEvent, Start, Starts};
 use crate::telemetry::Telemetry;
-use crate::worker::{Command, Report};
+use crate::worker::{Command, Gap, Report, Standing};
 
 /// How long open batches may take to commit when the process is asked to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
@@ -35,8 +38,8 @@ pub struct WorkerHandle {
     pub id: String,
     /// `silver.orders` or the like, for logs and metrics.
     pub table: String,
-    /// Whether a gap in the log halts the table.
-    pub halts_on_gap: bool,
+    /// Its counts.
+    pub metrics: TableMetrics,
     /// Its commands.
     pub commands: mpsc::UnboundedSender<Command>,
 }
@@ -52,6 +55,15 @@ pub trait Tables: Send {
         index: usize,
         reports: mpsc::UnboundedSender<Report>,
     ) -> WorkerHandle;
+}
+
+/// How to run.
+#[derive(Debug, Clone, Copy)]
+pub struct RunOptions {
+    /// End as soon as everything that the topics hold now is committed.
+    pub until_caught_up: bool,
+    /// For records on their way and key indexes together.
+    pub memory: MemoryBudget,
 }
 
 /// How a run ended.
@@ -70,7 +82,7 @@ pub enum RunEnd {
 pub async fn run(
     source: Box<dyn Source>,
     tables: Box<dyn Tables>,
-    until_caught_up: bool,
+    options: RunOptions,
     telemetry: Telemetry,
     shutdown: impl Future<Output = ()>,
 ) -> RunEnd {
@@ -82,7 +94,7 @@ pub async fn run(
         routes: BTreeMap::new(),
         progress: Vec::new(),
         workers: Vec::new(),
-        until_caught_up,
+        options,
         ends: BTreeMap::new(),
         assigned: BTreeSet::new(),
         flush_asked: false,
@@ -99,7 +111,9 @@ pub async fn run(
 #[derive(Debug, Clone, Default)]
 struct Progress {
     committed: Checkpoint,
-    uuid: String,
+    /// Its layers by name, with their UUIDs.
+    tables: Vec<(String, String)>,
+    index_bytes: usize,
     halted: Option<(String, bool)>,
     flushed: bool,
     drained: bool,
@@ -114,7 +128,7 @@ struct Run {
     progress: Vec<Progress>,
     /// Workers by topic, found once.
     routes: BTreeMap<Arc<str>, Arc<[usize]>>,
-    until_caught_up: bool,
+    options: RunOptions,
     /// Where each assigned partition ended when its end was first reached.
     ends: BTreeMap<TopicPartition, i64>,
     assigned: BTreeSet<TopicPartition>,
@@ -155,35 +169,31 @@ impl Run {
         }
     }
 
-    fn tick(&mut self) {
-        self.health.beat("pipeline");
-        let stats = self.source.stats();
-        self.metrics.buffer_bytes(stats.out_bytes);
-        self.metrics.partitions_paused(if stats.paused { self.assigned.len() } else { 0 });
-        for (tp, end) in &stats.ends {
-            let route = self.routes.get(&tp.topic).cloned().unwrap_or_default();
-            let stored = route.iter().map(|w| self.progress[*w].committed.next(tp));
-            let low = stored.reduce(lower).flatten().map_or(0, |next| next.offset);
-            self.metrics.lag(tp, (end - low).max(0));
-        }
-    }
-
     fn is_over(&self) -> bool {
         let halted = self.progress.iter().filter(|p| p.halted.is_some()).count();
         if self.failure.is_some() || (halted > 0 && halted == self.progress.len()) {
             return true;
         }
-        self.until_caught_up
+        self.options.until_caught_up
             && self.flush_asked
-            && self.assigned.iter().all(|tp| self.ends.contains_key(tp))
+            && self.is_at_the_ends()
             && self.progress.iter().all(|p| p.flushed || p.halted.is_some())
+    }
+
+    /// Whether every assigned partition has been read up to the end that it had, but for those
+    /// whose tables are all halted.
+    fn is_at_the_ends(&self) -> bool {
+        let is_halted = |worker: &usize| self.progress[*worker].halted.is_some();
+        self.assigned.iter().all(|tp| {
+            let route = self.routes.get(&tp.topic);
+            self.ends.contains_key(tp) || route.is_some_and(|route| route.iter().all(is_halted))
+        })
     }
 
     fn dispatch(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Assigned { generation, partitions, reply } => {
                 self.health.reached(Milestone::Joined);
-                self.metrics.rebalanced(self.assigned.len());
                 self.assign(generation, partitions, reply);
             }
             SourceEvent::Revoked { partitions, ack } => self.revoke(partitions, ack),
@@ -197,11 +207,7 @@ impl Run {
                 self.ask_flush_at_the_ends();
             }
             SourceEvent::Gap { tp, stored, log_start, log_end, kind, reply } => {
-                let what = format!(
-                    "{tp}: the table stands at offset {stored}, the log holds [{log_start}, {log_end}): {kind}"
-                );
-                let decision = self.decide_gap(&tp, &what);
-                let _ = reply.send(decision);
+                self.decide_gap(&Gap { tp, stored, log_start, log_end, kind }, reply);
             }
             SourceEvent::Fatal(reason) => self.failure = Some(reason),
         }
@@ -240,7 +246,7 @@ impl Run {
         &mut self,
         generation: u64,
         partitions: Vec<TopicPartition>,
-        reply: oneshot::Sender<Result<BTreeMap<TopicPartition, Start>, String>>,
+        reply: oneshot::Sender<Starts>,
     ) {
         let mut by_worker: BTreeMap<usize, Vec<TopicPartition>> = BTreeMap::new();
         for tp in &partitions {
@@ -251,32 +257,24 @@ impl Run {
                 }
             }
         }
+        let view = self.source.view();
         let mut answers = Vec::new();
         for (worker, partitions) in by_worker {
             let (reply, answer) = oneshot::channel();
-            self.send(worker, Command::Assign { partitions, generation, reply });
+            let view = view.clone();
+            self.send(worker, Command::Assign { partitions, generation, view, reply });
             answers.push(answer);
         }
         let health = self.health.clone();
         tokio::spawn(async move {
-            let mut lowest: BTreeMap<TopicPartition, Option<NextOffset>> = BTreeMap::new();
-            for answer in answers {
-                let stored = match answer.await {
-                    Ok(Ok(stored)) => stored,
-                    Ok(Err(reason)) => {
-                        let _ = reply.send(Err(reason));
-                        return;
-                    }
-                    Err(_) => continue,
-                };
-                for (tp, next) in stored {
-                    lowest.entry(tp).and_modify(|low| *low = lower(*low, next)).or_insert(next);
-                }
+            let standings = futures::future::join_all(answers).await;
+            let lowest = lowest(standings.into_iter().flatten());
+            if lowest.values().all(Result::is_ok) {
+                health.reached(Milestone::CatalogReached);
             }
-            health.reached(Milestone::CatalogReached);
             let start = |next: Option<NextOffset>| next.map_or(Start::Earliest, Start::At);
-            let starts = lowest.into_iter().map(|(tp, next)| (tp, start(next))).collect();
-            let _ = reply.send(Ok(starts));
+            let starts = lowest.into_iter().map(|(tp, next)| (tp, next.map(start)));
+            let _ = reply.send(starts.collect());
         });
     }
 
@@ -285,6 +283,7 @@ impl Run {
         for tp in partitions {
             self.assigned.remove(&tp);
             self.ends.remove(&tp);
+            self.metrics.forget_lag(&tp);
             for worker in self.route_of(&tp.topic).iter() {
                 by_worker.entry(*worker).or_default().push(tp.clone());
             }
@@ -325,32 +324,33 @@ impl Run {
         }
     }
 
-    fn decide_gap(&mut self, tp: &TopicPartition, what: &str) -> GapDecision {
-        let route = self.route_of(&tp.topic);
-        let mut goes_on = false;
-        for worker in route.iter() {
-            if self.workers[*worker].halts_on_gap {
-                let reason = format!(
-                    "{what}; records may be lost. Take a new snapshot of the source into a new table, \
-                     or set `on_gap: record` to go on from what the log still holds"
-                );
-                self.send(*worker, Command::Halt(reason));
-            } else {
-                warn!(%what, "gap in the log, going on as `on_gap: record` says");
-                self.metrics.gap(tp);
-                goes_on = true;
-            }
-        }
-        if goes_on { GapDecision::GoOn } else { GapDecision::Stop }
+    /// Asks every table of the topic what the gap means to it: reading goes on if one goes on.
+    fn decide_gap(&mut self, gap: &Gap, reply: oneshot::Sender<GapDecision>) {
+        let route = self.route_of(&gap.tp.topic);
+        let asked = route.iter().map(|worker| {
+            let (reply, answer) = oneshot::channel();
+            self.send(*worker, Command::Gap { gap: gap.clone(), reply });
+            answer
+        });
+        let answers: Vec<_> = asked.collect();
+        tokio::spawn(async move {
+            let decisions = futures::future::join_all(answers).await;
+            let goes_on = decisions.into_iter().flatten().any(|d| d == GapDecision::GoOn);
+            let _ = reply.send(if goes_on { GapDecision::GoOn } else { GapDecision::Stop });
+        });
     }
 
     fn settle(&mut self, report: Report) {
         match report {
             Report::Released { bytes } => self.source.consumed(bytes),
-            Report::Committed { worker, checkpoint, uuid } => {
+            Report::Committed { worker, checkpoint, tables } => {
                 self.progress[worker].committed = checkpoint;
-                self.progress[worker].uuid = uuid;
+                self.progress[worker].tables = tables;
                 self.commit_offsets(worker);
+            }
+            Report::Memory { worker, index_bytes, index_keys } => {
+                self.workers[worker].metrics.index(index_bytes, index_keys);
+                self.share_memory(worker, index_bytes, index_keys);
             }
             Report::Halted { worker, reason, by_policy } => {
                 self.progress[worker].halted = Some((reason, by_policy));
@@ -367,30 +367,9 @@ impl Run {
         }
     }
 
-    /// Tells the group what every table of a topic holds: the lowest. A hint; the tables rule.
-    fn commit_offsets(&mut self, worker: usize) {
-        let mut hint = Checkpoint::default();
-        let moved: Vec<_> = self.progress[worker].committed.iter().collect();
-        for (tp, next) in moved {
-            if !self.assigned.contains(&tp) {
-                continue;
-            }
-            let route = self.route_of(&tp.topic);
-            let stored = route.iter().map(|w| self.progress[*w].committed.next(&tp));
-            // A table without an offset yet holds nothing: the group must not claim more.
-            if let Some(low) = stored.reduce(lower).flatten() {
-                let progress = hint.topics.entry(tp.topic.clone()).or_default();
-                let low = NextOffset { offset: low.offset.min(next.offset), ..low };
-                progress.next.insert(tp.partition, low);
-            }
-        }
-        self.source.commit_offsets(&hint, &self.progress[worker].uuid);
-    }
-
     fn ask_flush_at_the_ends(&mut self) {
-        let at_the_ends =
-            !self.assigned.is_empty() && self.assigned.iter().all(|tp| self.ends.contains_key(tp));
-        if self.until_caught_up && at_the_ends && !self.flush_asked {
+        let at_the_ends = !self.assigned.is_empty() && self.is_at_the_ends();
+        if self.options.until_caught_up && at_the_ends && !self.flush_asked {
             self.ask_flush();
         }
     }
@@ -436,6 +415,20 @@ impl Run {
     }
 }
 
+/// Where the lowest of several tables stands, in each partition that one of them reads.
+fn lowest(standings: impl IntoIterator<Item = Standing>) -> Standing {
+    let mut lowest = Standing::new();
+    for (tp, next) in standings.into_iter().flatten() {
+        let both = match (lowest.remove(&tp), next) {
+            (None, next) => next,
+            (Some(Ok(low)), Ok(next)) => Ok(lower(low, next)),
+            (Some(Err(reason)), _) | (_, Err(reason)) => Err(reason),
+        };
+        lowest.insert(tp, both);
+    }
+    lowest
+}
+
 /// The lower of two stored offsets; a table that has none stands below all others.
 fn lower(a: Option<NextOffset>, b: Option<NextOffset>) -> Option<NextOffset> {
     match (a, b) {
@@ -443,3 +436,6 @@ fn lower(a: Option<NextOffset>, b: Option<NextOffset>) -> Option<NextOffset> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
 //! From the configuration to workers: which tables a topic goes to, and how each is opened.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use lakebed_schemas::config::{OnGap, ResolvedConfig, ResolvedTable, TableFormat, TablePath};
+use lakebed_schemas::config::{ResolvedConfig, ResolvedTable, TableFormat, TablePath};
 use lakebed_schemas::decoder::{DecodeOptions, Decoder};
 use lakebed_schemas::evolve::Rules;
 use lakebed_sinks::log::{Retention, TableOptions};
@@ -14,8 +15,13 @@ use crate::dead_letter::DeadLetters;
 use crate::metrics::Metrics;
 use crate::pipeline::{Tables, WorkerHandle};
 use crate::worker::{
-    BatchLimits, LayerOptions, Layers, OpenBatch, Report, SilverRows, SilverRules, Worker,
+    BatchLimits, LayerOptions, LayerPlace, Layers, OpenBatch, Policies, Report, SchemaTexts,
+    SilverRows, SilverRules, Worker,
 };
+
+/// How long progress without records waits for a commit of its own: far below any retention, and at
+/// most 288 such commits a day.
+const QUIET_EVERY: Duration = Duration::from_secs(300);
 
 /// The tables of a configuration.
 pub struct ConfiguredTables {
@@ -25,6 +31,8 @@ pub struct ConfiguredTables {
     only: Option<String>,
     metrics: Arc<Metrics>,
     dead_letters: Option<Arc<DeadLetters>>,
+    schema_texts: Arc<SchemaTexts>,
+    quiet_every: Duration,
 }
 
 impl ConfiguredTables {
@@ -43,7 +51,22 @@ impl ConfiguredTables {
     ) -> Result<Self, Error> {
         let lake = open_lake(&config)?;
         let options = table_options(&config, owner);
-        Ok(Self { config, lake, options, only, metrics, dead_letters })
+        Ok(Self {
+            schema_texts: Arc::new(SchemaTexts::new(&lake)),
+            quiet_every: QUIET_EVERY,
+            config,
+            lake,
+            options,
+            only,
+            metrics,
+            dead_letters,
+        })
+    }
+
+    /// Commits progress without records this often instead of every five minutes.
+    #[must_use]
+    pub fn with_quiet_every(self, quiet_every: Duration) -> Self {
+        Self { quiet_every, ..self }
     }
 
     fn wanted(&self, entry: &ResolvedTable, name: &str) -> bool {
@@ -60,12 +83,20 @@ impl ConfiguredTables {
     }
 
     fn layers(&self, entry: &ResolvedTable, name: &str, label: &str) -> LayerOptions {
-        let place = |path: Option<TablePath>| path.map(|path| self.lake.child(&path.relative()));
+        let place = |path: Option<TablePath>| {
+            path.map(|path| LayerPlace {
+                storage: self.lake.child(&path.relative()),
+                metrics: self.metrics.table(&path.to_string()),
+                name: path.to_string(),
+            })
+        };
         LayerOptions {
             format: format(entry.format),
             bronze: place(entry.bronze(name)),
             silver: place(entry.silver(name)),
             table: self.options.clone(),
+            start: entry.start,
+            schema_texts: self.schema_texts.clone(),
             dead_letters: self.dead_letters.clone(),
             metrics: self.metrics.table(label),
         }
@@ -77,6 +108,7 @@ impl ConfiguredTables {
             max_age: entry.batch.age_max,
             max_rows: usize::try_from(entry.batch.rows_max).unwrap_or(usize::MAX),
             max_bytes: usize::try_from(entry.batch.bytes_max).unwrap_or(usize::MAX),
+            quiet_every: self.quiet_every,
         };
         let bad_records = entry.bad_records.clone();
         let rules = SilverRules {
@@ -119,10 +151,11 @@ impl Tables for ConfiguredTables {
             .map_or_else(|| name.clone(), |path| path.to_string());
         let layers = Layers::new(self.layers(entry, &name, &label));
         let open = self.open_batch(entry, &label);
-        let halts_on_gap = entry.on_gap == OnGap::Halt;
-        let (task, commands) = Worker::new(index, label.clone(), layers, open, reports);
+        let policies = Policies { on_gap: entry.on_gap, on_lost_table: entry.on_lost_table };
+        let (task, commands) = Worker::new(index, label.clone(), layers, open, policies, reports);
         tokio::spawn(task.run());
-        WorkerHandle { id: worker.to_owned(), table: label, halts_on_gap, commands }
+        let metrics = self.metrics.table(&label);
+        WorkerHandle { id: worker.to_owned(), table: label, metrics, commands }
     }
 }
 

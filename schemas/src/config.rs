@@ -394,6 +394,9 @@ pub struct Table {
     /// What to do when records are gone before they were read.
     #[serde(default)]
     pub on_gap: OnGap,
+    /// What to do when the consumer group was told of a table that is not there any more.
+    #[serde(default)]
+    pub on_lost_table: OnLostTable,
     /// What to do with values that the column's type cannot hold.
     #[serde(default)]
     pub out_of_range: OutOfRange,
@@ -451,6 +454,17 @@ pub enum OnGap {
     Halt,
     /// The gap is written down and passed.
     Record,
+}
+
+/// What to do when the consumer group was told of a table that is not there any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLostTable {
+    /// The table halts: it was dropped, or the lake or the sink id is the wrong one.
+    #[default]
+    Halt,
+    /// A new table begins where `start` says.
+    Start,
 }
 
 /// What to do with values that the column's type cannot hold.

@@ -23,6 +23,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    outcome_unknown: bool,
 }
 
 /// Result of a table operation.
@@ -31,7 +32,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of this kind. The message says what we were trying to do, and to what.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), source: None, outcome_unknown: false }
     }
 
     /// Shorthand for [`ErrorKind::Unavailable`].
@@ -62,6 +63,18 @@ impl Error {
     ) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// Notes that what was to be done may have been done, or may yet be.
+    #[must_use]
+    pub(crate) fn with_unknown_outcome(mut self) -> Self {
+        self.outcome_unknown = true;
+        self
+    }
+
+    /// Whether what was to be done may have been done nevertheless.
+    pub fn is_outcome_unknown(&self) -> bool {
+        self.outcome_unknown
     }
 
     /// What to do about it.

@@ -9,14 +9,11 @@ use tracing::{error, info};
 use super::{Failure, broker};
 use crate::dead_letter::DeadLetters;
 use crate::http;
-use crate::pipeline::{self, RunEnd};
-use crate::source::{KafkaSource, SourceOptions, Wanted};
+use crate::memory::MemoryBudget;
+use crate::pipeline::{self, RunEnd, RunOptions};
+use crate::source::{KafkaSource, LOOK_EVERY, SourceOptions, Wanted};
 use crate::tables::ConfiguredTables;
 use crate::telemetry::Telemetry;
-
-/// One part in this many of `memory.max` may be taken by records as they came: as rows they take
-/// about as much again, and so do the files that they become and the key index.
-const RECORDS_SHARE: u64 = 4;
 
 /// What `run` takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -126,17 +123,20 @@ async fn run_pipeline(
         telemetry.metrics.clone(),
         dead_letters,
     )?;
+    let memory = MemoryBudget::new(config.memory_max);
     let options = SourceOptions {
         kafka: config.kafka.clone(),
         wanted: wanted(config.clone(), args.only),
-        budget_bytes: usize::try_from(config.memory_max / RECORDS_SHARE).unwrap_or(usize::MAX),
+        budget_bytes: memory.for_records(0),
+        look_every: LOOK_EVERY,
     };
     let opened = tokio::task::spawn_blocking(move || KafkaSource::open(&options)).await;
     let source = opened
         .map_err(|error| Failure::runtime(format!("the Kafka client died: {error}")))?
         .map_err(Failure::runtime)?;
     let (source, tables) = (Box::new(source), Box::new(tables));
-    match pipeline::run(source, tables, args.until_caught_up, telemetry, shutdown).await {
+    let options = RunOptions { until_caught_up: args.until_caught_up, memory };
+    match pipeline::run(source, tables, options, telemetry, shutdown).await {
         RunEnd::Done => Ok(()),
         RunEnd::Failed(reason) => Err(Failure::runtime(reason)),
         RunEnd::Halted(tables) => {

@@ -2,7 +2,9 @@
 
 use super::*;
 use lakebed_schemas::column::ColumnType;
-use lakebed_schemas::config::{BadRecords, OnGap, OutOfRange, TableFormat, Topics};
+use lakebed_schemas::config::{
+    BadRecords, OnGap, OnLostTable, OutOfRange, Start, TableFormat, Topics,
+};
 use std::time::Duration;
 
 /// Design, section 9, word for word but for what is not built.
@@ -138,6 +140,8 @@ http: false
 tables:
   - topics: [a.b, a.c]
     on_gap: record
+    on_lost_table: start
+    start: latest
     out_of_range: text
     format: delta
     batch: { max_age: 1m }
@@ -155,6 +159,7 @@ tables:
     assert_eq!((first.batch.age_max.as_secs(), first.batch.rows_max), (60, 10));
     assert_eq!(first.bad_records, BadRecords::Halt);
     assert_eq!((first.on_gap, first.out_of_range), (OnGap::Record, OutOfRange::Text));
+    assert_eq!((first.start, first.on_lost_table), (Start::Latest, OnLostTable::Start));
     assert_eq!(first.bronze("b").expect("on").relative(), "raw/b");
     assert_eq!(first.silver("b").expect("on").relative(), "cur/b");
     let decimal = ColumnType::Decimal { precision: 12, scale: 2 };
@@ -360,7 +365,6 @@ fn what_is_not_built_is_refused_by_name() {
         (entry("mode: copy-on-write"), "`tables[0].mode`: copy-on-write"),
         (entry("deletes: soft"), "`tables[0].deletes`: soft deletes"),
         (entry("partition_by: ['day(x)']"), "`tables[0].partition_by`: partitioned silver tables"),
-        (entry("start: latest"), "`tables[0].start`: starting at the end"),
         (
             entry("columns: { a: { exclude: true } }"),
             "`tables[0].columns.a.exclude`: leaving columns out",

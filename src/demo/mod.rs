@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use lakebed_schemas::config::{ResolvedConfig, TableFormat};
-use lakebed_schemas::position::{Checkpoint, TopicPartition};
+use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::Value;
 use lakebed_sinks::log::Head;
 use lakebed_sinks::storage::Storage;
@@ -25,14 +25,20 @@ use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use crate::pipeline::{self, RunEnd};
-use crate::source::{KafkaSource, Source, SourceEvent, SourceOptions, SourceStats};
+use crate::memory::MemoryBudget;
+use crate::pipeline::{self, RunEnd, RunOptions};
+use crate::source::{
+    GroupOffset, KafkaSource, LOOK_EVERY, Source, SourceEvent, SourceOptions, SourceStats, View,
+};
 use crate::tables::{self, ConfiguredTables};
 use crate::telemetry::Telemetry;
 use generator::{Event, Generator, Order, TOPIC};
 
 /// Partitions of the topic.
 const PARTITIONS: i32 = 4;
+
+/// Memory for records and indexes.
+const MEMORY: u64 = 256 * 1024 * 1024;
 
 /// Bytes produced ahead of the tables: well below what the broker keeps in its partitions.
 const AHEAD_BYTES: usize = 8 * 1024 * 1024;
@@ -136,10 +142,12 @@ async fn play(
 ) -> Result<(Generator, u64), String> {
     let telemetry = Telemetry::default();
     let committed = Arc::new(AtomicI64::new(0));
+    let memory = MemoryBudget::new(MEMORY);
     let source = KafkaSource::open(&SourceOptions {
         kafka: config.kafka.clone(),
         wanted: Arc::new(|topic: &str| topic == TOPIC),
-        budget_bytes: 64 * 1024 * 1024,
+        budget_bytes: memory.for_records(0),
+        look_every: LOOK_EVERY,
     })?;
     let source = Observed { inner: source, committed: committed.clone(), next: BTreeMap::new() };
     let tables =
@@ -149,8 +157,9 @@ async fn play(
     let shutdown = async move {
         let _ = finished.await;
     };
-    let pipeline =
-        tokio::spawn(pipeline::run(Box::new(source), Box::new(tables), false, telemetry, shutdown));
+    let options_of_run = RunOptions { until_caught_up: false, memory };
+    let (source, tables) = (Box::new(source), Box::new(tables));
+    let pipeline = tokio::spawn(pipeline::run(source, tables, options_of_run, telemetry, shutdown));
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("linger.ms", "5")
@@ -265,12 +274,12 @@ impl Source for Observed {
         self.inner.next().await
     }
 
-    fn commit_offsets(&mut self, checkpoint: &Checkpoint, table: &str) {
-        for (tp, next) in checkpoint.iter() {
-            self.next.insert(tp, next.offset);
+    fn commit_offsets(&mut self, offsets: Vec<GroupOffset>) {
+        for GroupOffset { tp, offset, .. } in &offsets {
+            self.next.insert(tp.clone(), *offset);
         }
         self.committed.store(self.next.values().sum(), Ordering::Relaxed);
-        self.inner.commit_offsets(checkpoint, table);
+        self.inner.commit_offsets(offsets);
     }
 
     fn consumed(&mut self, bytes: usize) {
@@ -281,12 +290,20 @@ impl Source for Observed {
         self.inner.held(bytes);
     }
 
+    fn set_budget(&mut self, bytes: usize) {
+        self.inner.set_budget(bytes);
+    }
+
     fn rewind(&mut self, partitions: &[TopicPartition]) {
         self.inner.rewind(partitions);
     }
 
     fn stats(&self) -> SourceStats {
         self.inner.stats()
+    }
+
+    fn view(&self) -> Arc<dyn View> {
+        self.inner.view()
     }
 
     async fn close(&mut self) {

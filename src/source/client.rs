@@ -77,3 +77,14 @@ pub fn metadata_client(kafka: &Kafka) -> Result<BaseConsumer, String> {
     config.set("allow.auto.create.topics", "false");
     config.create().map_err(|error| format!("kafka client: {error}"))
 }
+
+/// A client that may ask what the group was told, and never joins it.
+///
+/// # Errors
+/// When the settings contradict each other.
+pub(super) fn group_client(kafka: &Kafka) -> Result<BaseConsumer, String> {
+    let mut config = client_config(kafka);
+    config.set("group.id", &kafka.group_id);
+    config.set("enable.auto.commit", "false");
+    config.create().map_err(|error| format!("kafka client: {error}"))
+}

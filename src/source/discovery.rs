@@ -13,8 +13,8 @@ use super::kafka::Control;
 /// Says whether a topic is wanted. Patterns have their one dialect there.
 pub type Wanted = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// How often topics are looked up.
-pub(super) const EVERY: Duration = Duration::from_secs(10);
+/// How often topics are looked up, usually.
+pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The wanted topics that exist, in order.
 ///
@@ -36,15 +36,16 @@ pub(super) fn find<C: rdkafka::consumer::ConsumerContext>(
     Ok(topics)
 }
 
-/// Looks topics up until `control` is closed; tells when the set has changed.
+/// Looks topics up whenever `stopped` has waited, until it says that it is over; tells when the set
+/// has changed.
 pub(super) fn watch(
     client: &rdkafka::consumer::BaseConsumer,
     wanted: &Wanted,
     mut known: Vec<String>,
     control: &Sender<Control>,
-    stopped: &dyn Fn(Duration) -> bool,
+    stopped: &dyn Fn() -> bool,
 ) {
-    while !stopped(EVERY) {
+    while !stopped() {
         match find(client, wanted) {
             Ok(topics) if topics != known => {
                 known.clone_from(&topics);

@@ -40,17 +40,21 @@ impl Lookup {
         })
     }
 
-    /// The next offset if nothing visible lies between `position` and the end; `None` if something
-    /// does, or if that cannot be told now.
-    pub(super) fn drained_at(&self, tp: &TopicPartition, position: i64) -> Option<i64> {
-        let (low, high) = self.bounds(tp).ok()?;
-        let position = position.max(low);
+    /// Whether something visible lies between `position` and the end.
+    pub(super) fn drained_at(&self, tp: &TopicPartition, position: i64) -> Drained {
+        let Ok((low, high)) = self.bounds(tp) else { return Drained::Unknown };
+        if position < low {
+            // Retention has overtaken us: what lay there has not been read, and the consumer will
+            // say so.
+            return Drained::No;
+        }
         if position >= high {
-            return Some(position);
+            return Drained::Yes(position);
         }
         match self.first_from(tp, position) {
-            Seen::End => Some(high),
-            Seen::Record(_) | Seen::Nothing => None,
+            Seen::End => Drained::Yes(high),
+            Seen::Record(_) => Drained::No,
+            Seen::Nothing => Drained::Unknown,
         }
     }
 
@@ -114,27 +118,32 @@ impl Lookup {
     }
 }
 
+/// Whether a partition ends at a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drained {
+    /// It does; the next offset.
+    Yes(i64),
+    /// There are records to read.
+    No,
+    /// That could not be told now.
+    Unknown,
+}
+
 enum Seen {
     Record(Box<Message>),
     End,
     Nothing,
 }
 
-/// Everything known of several partitions' bounds, for a caller that only wants to show lag.
-///
-/// # Errors
-/// When a broker does not answer.
-pub fn end_offsets(
+/// First and next offset of the log of several partitions; those that no broker answers for are
+/// left out.
+pub(super) fn bounds_of(
     client: &BaseConsumer,
     partitions: impl IntoIterator<Item = TopicPartition>,
-) -> Result<BTreeMap<TopicPartition, i64>, String> {
-    partitions
-        .into_iter()
-        .map(|tp| {
-            let (_, high) = client
-                .fetch_watermarks(&tp.topic, tp.partition, LOOKUP)
-                .map_err(|error| format!("{tp}: {error}"))?;
-            Ok((tp, high))
-        })
-        .collect()
+) -> BTreeMap<TopicPartition, (i64, i64)> {
+    let bounds = partitions.into_iter().filter_map(|tp| {
+        let bounds = client.fetch_watermarks(&tp.topic, tp.partition, LOOKUP).ok()?;
+        Some((tp, bounds))
+    });
+    bounds.collect()
 }

@@ -1,4 +1,4 @@
-//! The Kafka source: one thread that polls and never waits for what lies downstream.
+//! The Kafka source: a thread that polls, one that looks topics up, and one that looks at ends.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -8,42 +8,38 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lakebed_schemas::config::Kafka;
-use lakebed_schemas::position::{Checkpoint, TopicPartition};
-use lakebed_sinks::failpoint;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use lakebed_schemas::position::TopicPartition;
+use rdkafka::Message as _;
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::{BorrowedMessage, Headers};
-use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use super::assignment::Assignment;
+use super::assignment::{Assignment, EndAsked};
 use super::client::{consumer_config, metadata_client};
 use super::discovery::{self, Wanted};
-use super::ends::Lookup;
+use super::ends::{Drained, Lookup, bounds_of};
+use super::poller::Poller;
 use super::rebalance::{Context, Shared, lock};
-use super::{Message, Source, SourceEvent, SourceStats};
-
-/// Most records handed out at once.
-const CHUNK: usize = 1_000;
-
-/// How long `poll` may sleep: the longest that a command waits.
-const POLL: Duration = Duration::from_millis(50);
+use super::view::KafkaView;
+use super::{GroupOffset, Message, Source, SourceEvent, SourceStats, View};
 
 /// How long leaving the group may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(20);
 
-/// How long to wait before an assignment that could not be finished is tried again.
-const FINISH_AGAIN: Duration = Duration::from_secs(1);
+/// How long to wait before an end that could not be looked up is looked up again.
+const END_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the poll thread is asked.
 pub(super) enum Control {
     /// Subscribe to these.
     Topics(Vec<String>),
     /// Tell the group.
-    Commit(TopicPartitionList),
+    Commit(Vec<GroupOffset>),
     /// Read again.
     Rewind(Vec<TopicPartition>),
+    /// The log's ends have been looked up: is there one that lies behind what was told?
+    LookAtEnds,
     /// Leave.
     Close,
 }
@@ -56,6 +52,8 @@ pub struct SourceOptions {
     pub wanted: Wanted,
     /// Bytes of records that may be out at once.
     pub budget_bytes: usize,
+    /// How often topics and ends are looked up.
+    pub look_every: Duration,
 }
 
 /// Records of a consumer group's share of the wanted topics.
@@ -63,7 +61,7 @@ pub struct KafkaSource {
     events: mpsc::UnboundedReceiver<SourceEvent>,
     control: Sender<Control>,
     shared: Arc<Shared>,
-    out_bytes: Arc<AtomicUsize>,
+    view: Arc<KafkaView>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -73,57 +71,26 @@ impl KafkaSource {
     /// # Errors
     /// When settings contradict each other or no broker answers.
     pub fn open(options: &SourceOptions) -> Result<Self, String> {
-        let lookup = Lookup::new(metadata_client(&options.kafka)?);
+        let kafka = &options.kafka;
+        let lookup = Lookup::new(metadata_client(kafka)?);
         let topics = discovery::find(lookup.client(), &options.wanted).map_err(|error| {
-            format!("no broker answers at `{}`: {error}", options.kafka.bootstrap_servers)
+            format!("no broker answers at `{}`: {error}", kafka.bootstrap_servers)
         })?;
-        let (events_in, events) = mpsc::unbounded_channel();
-        let (control, commands) = std::sync::mpsc::channel();
-        let shared = Arc::new(Shared {
-            events: events_in,
-            assignment: Mutex::new(Assignment::default()),
-            lookup: Mutex::new(lookup),
-            closing: AtomicBool::new(false),
-            paused: AtomicBool::new(false),
-            rebalances: AtomicU64::new(0),
-            unfinished: Mutex::new(Vec::new()),
-            ends: Mutex::new(BTreeMap::new()),
-        });
-        // A quarter of the budget may lie in the client's own queue.
-        let consumer: BaseConsumer<Context> =
-            consumer_config(&options.kafka, options.budget_bytes / 4)
-                .create_with_context(Context(shared.clone()))
-                .map_err(|error| format!("kafka consumer: {error}"))?;
-        let (ends, asked_ends) = std::sync::mpsc::channel();
-        let out_bytes = Arc::new(AtomicUsize::new(0));
-        let poller = Poller {
-            consumer,
-            shared: shared.clone(),
-            commands,
-            ends,
-            out_bytes: out_bytes.clone(),
-            budget: options.budget_bytes,
-            names: BTreeMap::new(),
-            last_commit: None,
-            finish_at: None,
-        };
-        info!(topics = topics.len(), group = %options.kafka.group_id, "reading");
+        info!(topics = topics.len(), group = %kafka.group_id, "reading");
         if topics.is_empty() {
             warn!("no topic matches yet; looking again every few seconds");
         }
-        let watcher = {
-            let client = metadata_client(&options.kafka)?;
-            let (wanted, control) = (options.wanted.clone(), control.clone());
-            let (shared, known) = (shared.clone(), topics.clone());
-            move || {
-                let stopped = |pause: Duration| {
-                    let stopped = sleep_unless_closing(&shared, pause);
-                    shared.look_up_ends(&client);
-                    stopped
-                };
-                discovery::watch(&client, &wanted, known, &control, &stopped);
-            }
-        };
+        let (events_in, events) = mpsc::unbounded_channel();
+        let (control, commands) = std::sync::mpsc::channel();
+        let (ends, asked_ends) = std::sync::mpsc::channel();
+        let shared = Arc::new(shared(lookup, events_in, options.budget_bytes));
+        // A quarter of the budget may lie in the client's own queue.
+        let consumer: BaseConsumer<Context> = consumer_config(kafka, options.budget_bytes / 4)
+            .create_with_context(Context(shared.clone()))
+            .map_err(|error| format!("kafka consumer: {error}"))?;
+        let poller = Poller::new(consumer, shared.clone(), commands, ends);
+        let view = Arc::new(KafkaView::new(kafka, topics.clone()));
+        let watcher = watcher(options, &shared, &control, topics.clone())?;
         let looker = {
             let shared = shared.clone();
             move || answer_ends(&shared, &asked_ends)
@@ -133,8 +100,53 @@ impl KafkaSource {
             spawn("kafka-topics", watcher)?,
             spawn("kafka-ends", looker)?,
         ];
-        Ok(Self { events, control, shared, out_bytes, threads })
+        Ok(Self { events, control, shared, view, threads })
     }
+}
+
+fn shared(
+    lookup: Lookup,
+    events: mpsc::UnboundedSender<SourceEvent>,
+    budget_bytes: usize,
+) -> Shared {
+    let (resolver, resolved) = std::sync::mpsc::channel();
+    Shared {
+        events,
+        assignment: Mutex::new(Assignment::default()),
+        lookup: Mutex::new(lookup),
+        closing: AtomicBool::new(false),
+        paused: AtomicBool::new(false),
+        rebalances: AtomicU64::new(0),
+        out_bytes: AtomicUsize::new(0),
+        budget_bytes: AtomicUsize::new(budget_bytes),
+        unfinished: Mutex::new(Vec::new()),
+        resolved: Mutex::new(resolved),
+        resolver,
+        bounds: Mutex::new(BTreeMap::new()),
+    }
+}
+
+/// The work of the thread that looks up topics, and on its way where the log begins and ends.
+fn watcher(
+    options: &SourceOptions,
+    shared: &Arc<Shared>,
+    control: &Sender<Control>,
+    known: Vec<String>,
+) -> Result<impl FnOnce() + Send + 'static, String> {
+    let client = metadata_client(&options.kafka)?;
+    let (wanted, control, shared) = (options.wanted.clone(), control.clone(), shared.clone());
+    let look_every = options.look_every;
+    Ok(move || {
+        let stopped = || {
+            let stopped = sleep_unless_closing(&shared, look_every);
+            let assigned: Vec<_> =
+                lock(&shared.assignment).iter().map(|(tp, _)| tp.clone()).collect();
+            *lock(&shared.bounds) = bounds_of(&client, assigned);
+            let _ = control.send(Control::LookAtEnds);
+            stopped
+        };
+        discovery::watch(&client, &wanted, known, &control, &stopped);
+    })
 }
 
 #[async_trait]
@@ -143,26 +155,22 @@ impl Source for KafkaSource {
         self.events.recv().await
     }
 
-    fn commit_offsets(&mut self, checkpoint: &Checkpoint, table: &str) {
-        let mut list = TopicPartitionList::new();
-        for (tp, next) in checkpoint.iter() {
-            let offset = Offset::Offset(next.offset);
-            let _ = list.add_partition_offset(&tp.topic, tp.partition, offset);
-            if let Some(mut element) = list.find_partition(&tp.topic, tp.partition) {
-                element.set_metadata(table);
-            }
-        }
-        if list.count() > 0 {
-            let _ = self.control.send(Control::Commit(list));
+    fn commit_offsets(&mut self, offsets: Vec<GroupOffset>) {
+        if !offsets.is_empty() {
+            let _ = self.control.send(Control::Commit(offsets));
         }
     }
 
     fn consumed(&mut self, bytes: usize) {
-        self.out_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.shared.out_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn held(&mut self, bytes: usize) {
-        self.out_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.out_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn set_budget(&mut self, bytes: usize) {
+        self.shared.budget_bytes.store(bytes, Ordering::Relaxed);
     }
 
     fn rewind(&mut self, partitions: &[TopicPartition]) {
@@ -173,9 +181,13 @@ impl Source for KafkaSource {
         SourceStats {
             rebalances: self.shared.rebalances.load(Ordering::Relaxed),
             paused: self.shared.paused.load(Ordering::Relaxed),
-            out_bytes: self.out_bytes.load(Ordering::Relaxed),
-            ends: lock(&self.shared.ends).clone(),
+            out_bytes: self.shared.out_bytes.load(Ordering::Relaxed),
+            bounds: lock(&self.shared.bounds).clone(),
         }
+    }
+
+    fn view(&self) -> Arc<dyn View> {
+        self.view.clone()
     }
 
     async fn close(&mut self) {
@@ -207,29 +219,20 @@ fn sleep_unless_closing(shared: &Shared, pause: Duration) -> bool {
         if shared.closing.load(Ordering::Acquire) {
             return true;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100).min(pause));
     }
     shared.closing.load(Ordering::Acquire)
 }
 
-/// A partition that may have ended: where, and how far we are.
-struct EndAsked {
-    tp: TopicPartition,
-    generation: u64,
-    position: i64,
-}
-
 /// Answers whether partitions have really ended, beside the poll thread.
 fn answer_ends(shared: &Shared, asked: &Receiver<EndAsked>) {
+    // What could not be told, and when to look again.
+    let mut again: Vec<(Instant, EndAsked)> = Vec::new();
     loop {
+        let mut due: Vec<EndAsked> =
+            again.extract_if(.., |(at, _)| *at <= Instant::now()).map(|(_, end)| end).collect();
         match asked.recv_timeout(Duration::from_millis(200)) {
-            Ok(EndAsked { tp, generation, position }) => {
-                let drained = lock(&shared.lookup).drained_at(&tp, position);
-                if let Some(next_offset) = drained {
-                    let end = SourceEvent::EndOfPartition { tp, next_offset, generation };
-                    let _ = shared.events.send(end);
-                }
-            }
+            Ok(end) => due.push(end),
             Err(RecvTimeoutError::Timeout) => {
                 if shared.closing.load(Ordering::Acquire) {
                     return;
@@ -237,219 +240,24 @@ fn answer_ends(shared: &Shared, asked: &Receiver<EndAsked>) {
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
+        for end in due {
+            if !lock(&shared.assignment).stands(&end) {
+                continue;
+            }
+            let drained = lock(&shared.lookup).drained_at(&end.tp, end.position);
+            match drained {
+                Drained::Yes(next) => tell_end(shared, &end, next),
+                Drained::No => {}
+                Drained::Unknown => again.push((Instant::now() + END_AGAIN, end)),
+            }
+        }
     }
 }
 
-/// The poll thread's state.
-struct Poller {
-    consumer: BaseConsumer<Context>,
-    shared: Arc<Shared>,
-    commands: Receiver<Control>,
-    ends: Sender<EndAsked>,
-    out_bytes: Arc<AtomicUsize>,
-    budget: usize,
-    /// One shared name for each topic, so that records do not copy it.
-    names: BTreeMap<String, Arc<str>>,
-    last_commit: Option<TopicPartitionList>,
-    finish_at: Option<Instant>,
-}
-
-impl Poller {
-    fn run(mut self, topics: Vec<String>) {
-        if let Err(reason) = self.subscribe(&topics) {
-            self.fail(reason);
-        }
-        let mut chunk = Vec::new();
-        loop {
-            while let Ok(command) = self.commands.try_recv() {
-                if matches!(command, Control::Close) {
-                    return self.leave();
-                }
-                self.obey(command);
-            }
-            self.keep_budget();
-            self.finish_assignments();
-            let patience = if chunk.is_empty() { POLL } else { Duration::ZERO };
-            let polled = self.consumer.poll(patience).map(|polled| match polled {
-                Ok(record) => Ok(self.take(&record)),
-                Err(error) => Err(error),
-            });
-            match polled {
-                Some(Ok(Some(message))) => chunk.push(message),
-                Some(Ok(None)) => {}
-                Some(Err(error)) => {
-                    self.hand_out(&mut chunk);
-                    self.on_error(error);
-                }
-                None => self.hand_out(&mut chunk),
-            }
-            if chunk.len() >= CHUNK {
-                self.hand_out(&mut chunk);
-            }
-        }
-    }
-
-    fn subscribe(&self, topics: &[String]) -> Result<(), String> {
-        if topics.is_empty() {
-            return Ok(());
-        }
-        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-        self.consumer.subscribe(&topics).map_err(|error| format!("could not subscribe: {error}"))
-    }
-
-    fn obey(&mut self, command: Control) {
-        match command {
-            Control::Topics(topics) => {
-                info!(topics = topics.len(), "the set of topics has changed");
-                if let Err(reason) = self.subscribe(&topics) {
-                    self.fail(reason);
-                }
-            }
-            Control::Commit(list) => {
-                failpoint::hit(failpoint::BEFORE_OFFSET_COMMIT);
-                if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
-                    debug!(%error, "could not ask for an offset commit");
-                }
-                failpoint::hit(failpoint::AFTER_OFFSET_COMMIT);
-                self.remember(&list);
-            }
-            Control::Rewind(partitions) => self.restart(&partitions),
-            Control::Close => {}
-        }
-    }
-
-    /// Keeps what the group was told last, by partition, to say it again when leaving.
-    fn remember(&mut self, list: &TopicPartitionList) {
-        let known = self.last_commit.get_or_insert_with(TopicPartitionList::new);
-        for element in list.elements() {
-            let (topic, partition) = (element.topic(), element.partition());
-            if known.set_partition_offset(topic, partition, element.offset()).is_err() {
-                let _ = known.add_partition_offset(topic, partition, element.offset());
-            }
-        }
-    }
-
-    /// Unassigns and assigns anew those of the partitions that are still ours.
-    fn restart(&self, partitions: &[TopicPartition]) {
-        let ours: Vec<TopicPartition> = {
-            let assignment = lock(&self.shared.assignment);
-            let held: Vec<_> = assignment.iter().map(|(tp, _)| tp.clone()).collect();
-            held.into_iter().filter(|tp| partitions.contains(tp)).collect()
-        };
-        self.shared.unassign(&self.consumer, &ours);
-        self.shared.assign(&self.consumer, ours);
-    }
-
-    /// Pauses above the budget, resumes below half of it. Pausing throws away what the client has
-    /// fetched ahead, hence the distance.
-    fn keep_budget(&self) {
-        let out = self.out_bytes.load(Ordering::Relaxed);
-        let paused = self.shared.paused.load(Ordering::Relaxed);
-        let change = match paused {
-            false if out > self.budget => true,
-            true if out < self.budget / 2 => false,
-            _ => return,
-        };
-        let mut list = TopicPartitionList::new();
-        for (tp, _) in lock(&self.shared.assignment).iter() {
-            list.add_partition(&tp.topic, tp.partition);
-        }
-        let done = if change { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
-        if let Err(error) = done {
-            debug!(%error, "could not pause or resume");
-        }
-        self.shared.paused.store(change, Ordering::Relaxed);
-    }
-
-    fn finish_assignments(&mut self) {
-        if lock(&self.shared.unfinished).is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        if now < *self.finish_at.get_or_insert(now + FINISH_AGAIN) {
-            return;
-        }
-        self.finish_at = None;
-        let unfinished = std::mem::take(&mut *lock(&self.shared.unfinished));
-        self.shared.assign(&self.consumer, unfinished);
-    }
-
-    /// A record as ours; `None` for one of a partition that is not read any more.
-    fn take(&self, record: &BorrowedMessage<'_>) -> Option<Message> {
-        let name = match self.names.get(record.topic()) {
-            Some(name) => name.clone(),
-            None => Arc::from(record.topic()),
-        };
-        let tp = TopicPartition::new(name, record.partition());
-        let generation = lock(&self.shared.assignment).advance(&tp, record.offset())?;
-        Some(to_message(record, tp, generation))
-    }
-
-    fn hand_out(&mut self, chunk: &mut Vec<Message>) {
-        if chunk.is_empty() {
-            return;
-        }
-        for message in chunk.iter() {
-            if !self.names.contains_key(&*message.tp.topic) {
-                self.names.insert(message.tp.topic.to_string(), message.tp.topic.clone());
-            }
-        }
-        let bytes: usize = chunk.iter().map(Message::weight).sum();
-        self.out_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let _ = self.shared.events.send(SourceEvent::Messages(std::mem::take(chunk)));
-    }
-
-    fn on_error(&mut self, error: KafkaError) {
-        match error {
-            KafkaError::PartitionEOF(partition) => {
-                for (tp, held) in lock(&self.shared.assignment).ends_to_ask(partition) {
-                    let position = held.position.unwrap_or(0);
-                    let _ = self.ends.send(EndAsked { tp, generation: held.generation, position });
-                }
-            }
-            KafkaError::MessageConsumptionFatal(code) => self.fail(format!("{code}")),
-            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
-                // Retention has overtaken us while reading: the assignment finds out where.
-                warn!("a position is outside the log; looking up where the log begins");
-                let held: Vec<_> =
-                    lock(&self.shared.assignment).iter().map(|(tp, _)| tp.clone()).collect();
-                self.restart(&held);
-            }
-            error => match self.consumer.client().fatal_error() {
-                Some((_, reason)) => self.fail(reason),
-                None => self.complain(&error),
-            },
-        }
-    }
-
-    /// Errors that the client mends by itself, but for those that only an operator can.
-    fn complain(&self, error: &KafkaError) {
-        use RDKafkaErrorCode as Code;
-        match error.rdkafka_error_code() {
-            Some(
-                code @ (Code::Authentication
-                | Code::SaslAuthenticationFailed
-                | Code::TopicAuthorizationFailed
-                | Code::GroupAuthorizationFailed
-                | Code::ClusterAuthorizationFailed),
-            ) => {
-                self.fail(format!("the broker refuses us: {code}; check `kafka.security` and ACLs"))
-            }
-            _ => warn!(%error, "kafka"),
-        }
-    }
-
-    fn fail(&self, reason: String) {
-        let _ = self.shared.events.send(SourceEvent::Fatal(reason));
-    }
-
-    fn leave(&mut self) {
-        if let Some(list) = self.last_commit.take()
-            && let Err(error) = self.consumer.commit(&list, CommitMode::Sync)
-        {
-            debug!(%error, "could not commit the group's offsets when leaving");
-        }
-        self.consumer.unsubscribe();
+fn tell_end(shared: &Shared, end: &EndAsked, next_offset: i64) {
+    if lock(&shared.assignment).tell_end(end, next_offset) {
+        let (tp, generation) = (end.tp.clone(), end.generation);
+        let _ = shared.events.send(SourceEvent::EndOfPartition { tp, next_offset, generation });
     }
 }
 

@@ -9,18 +9,21 @@ mod client;
 mod discovery;
 mod ends;
 mod kafka;
+mod poller;
 mod rebalance;
+mod starts;
+mod view;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use lakebed_schemas::position::{Checkpoint, NextOffset, TopicPartition};
+use lakebed_schemas::position::{NextOffset, TopicPartition};
 use tokio::sync::oneshot;
 
 pub use client::{client_config, metadata_client};
-pub use discovery::Wanted;
-pub use ends::end_offsets;
+pub use discovery::{LOOK_EVERY, Wanted};
 pub use kafka::{KafkaSource, SourceOptions};
 
 /// One Kafka record.
@@ -69,8 +72,6 @@ impl Message {
 pub enum Start {
     /// At the first record that the log still has.
     Earliest,
-    /// After the last record.
-    Latest,
     /// At a stored offset; the fingerprint tells whether it is still the same log.
     At(NextOffset),
 }
@@ -105,8 +106,38 @@ pub enum GapDecision {
     Stop,
 }
 
-/// Answer to an assignment: where to begin, or why that cannot be told yet.
-pub type Starts = Result<BTreeMap<TopicPartition, Start>, String>;
+/// Answer to an assignment: where to begin, or why that cannot be told yet, which is asked again.
+/// Partitions left out are not read.
+pub type Starts = BTreeMap<TopicPartition, Result<Start, String>>;
+
+/// What the group is told of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupOffset {
+    /// Where.
+    pub tp: TopicPartition,
+    /// First offset that is not in the tables.
+    pub offset: i64,
+    /// Says which tables hold what lies below. At most 4 KiB by Kafka's default.
+    pub metadata: Arc<str>,
+}
+
+/// The cluster as seen from the side: what an assignment may have to know of partitions of which
+/// the tables know nothing.
+#[async_trait]
+pub trait View: Send + Sync {
+    /// Whether a topic turned up after the source was opened.
+    fn is_new(&self, topic: &str) -> bool;
+    /// Next offset of each partition of a topic's log.
+    ///
+    /// # Errors
+    /// When no broker answers for one of them.
+    async fn ends(&self, topic: &str) -> Result<BTreeMap<i32, i64>, String>;
+    /// What the group has been told of these partitions; those of which nothing are left out.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    async fn group(&self, partitions: &[TopicPartition]) -> Result<Vec<GroupOffset>, String>;
+}
 
 /// What happened, in order.
 #[derive(Debug)]
@@ -115,9 +146,9 @@ pub enum SourceEvent {
     Assigned {
         /// Of this assignment.
         generation: u64,
-        /// New ones only.
+        /// New ones only; may be none.
         partitions: Vec<TopicPartition>,
-        /// Where to begin; partitions left out are not read.
+        /// Where to begin.
         reply: oneshot::Sender<Starts>,
     },
     /// Partitions go. The group waits for the acknowledgement, up to a deadline.
@@ -166,8 +197,8 @@ pub struct SourceStats {
     pub paused: bool,
     /// Bytes of records that are out.
     pub out_bytes: usize,
-    /// Next offset of the log of assigned partitions, as last looked up.
-    pub ends: BTreeMap<TopicPartition, i64>,
+    /// First and next offset of the log of assigned partitions, as last looked up.
+    pub bounds: BTreeMap<TopicPartition, (i64, i64)>,
 }
 
 /// A partitioned, ordered stream of records that goes on from where tables stand.
@@ -176,15 +207,19 @@ pub trait Source: Send {
     /// The next thing that happened; `None` after the stream has ended.
     async fn next(&mut self) -> Option<SourceEvent>;
     /// Tells the group how far tables are. A hint: a failure is logged, never retried.
-    fn commit_offsets(&mut self, checkpoint: &Checkpoint, table: &str);
+    fn commit_offsets(&mut self, offsets: Vec<GroupOffset>);
     /// Bytes of handed-out records that need no memory any more.
     fn consumed(&mut self, bytes: usize);
     /// Bytes of copies that the receiver made: they count against the same budget.
     fn held(&mut self, bytes: usize);
+    /// Bounds the bytes that may be out from now on.
+    fn set_budget(&mut self, bytes: usize);
     /// Reads partitions again: they are assigned anew, with a new generation.
     fn rewind(&mut self, partitions: &[TopicPartition]);
     /// Numbers for telemetry.
     fn stats(&self) -> SourceStats;
+    /// The cluster from the side.
+    fn view(&self) -> Arc<dyn View>;
     /// Leaves the group; bounded.
     async fn close(&mut self);
 }

@@ -1,10 +1,12 @@
 //! The group's callbacks: start offsets are set inside them, from where the tables stand.
 //!
-//! They run on the poll thread, inside `poll`. They send an event and wait for its answer, bounded:
-//! the members of the group wait for us, and heartbeats go on by themselves meanwhile.
+//! They run on the poll thread, inside `poll`, and wait for answers, bounded: heartbeats go on by
+//! themselves meanwhile, but nothing is read. The client's state machine goes on only once it has
+//! been told to assign or unassign *something*, be it nothing: every callback does so exactly once.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,19 +18,20 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
+use super::SourceEvent;
 use super::assignment::Assignment;
-use super::ends::{Lookup, end_offsets};
-use super::{GapDecision, SourceEvent, Start};
+use super::ends::Lookup;
+use super::starts::{self, Resolved};
 
-/// How long an assignment waits for the tables to say where they stand. Past it, it is finished
-/// later: the partitions are ours but not read.
-const ASSIGN_LIMIT: Duration = Duration::from_secs(120);
+/// How long an assignment keeps the poll thread waiting. Past it the assignment is finished later:
+/// the partitions are ours but not read yet, and the others go on.
+const ASSIGN_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a revocation waits for open rows to be committed. Past it, the offset compare of the
 /// commit fences what is left.
 const REVOKE_LIMIT: Duration = Duration::from_secs(30);
 
-/// What the poll thread and the callbacks share.
+/// What the poll thread, the callbacks and the threads beside them share.
 pub(super) struct Shared {
     pub(super) events: mpsc::UnboundedSender<SourceEvent>,
     pub(super) assignment: Mutex<Assignment>,
@@ -37,10 +40,17 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
     pub(super) paused: AtomicBool,
     pub(super) rebalances: AtomicU64,
+    /// Bytes of records that are out.
+    pub(super) out_bytes: AtomicUsize,
+    /// How many may be.
+    pub(super) budget_bytes: AtomicUsize,
     /// Partitions that are ours and whose start could not be told.
     pub(super) unfinished: Mutex<Vec<TopicPartition>>,
-    /// Next offset of the log of assigned partitions, as last looked up.
-    pub(super) ends: Mutex<BTreeMap<TopicPartition, i64>>,
+    /// Starts that were found out; taken by the poll thread.
+    pub(super) resolved: Mutex<Receiver<Resolved>>,
+    pub(super) resolver: Sender<Resolved>,
+    /// First and next offset of the log of assigned partitions, as last looked up.
+    pub(super) bounds: Mutex<BTreeMap<TopicPartition, (i64, i64)>>,
 }
 
 /// Locks that were held by a thread that died are as good as any: the state is bookkeeping.
@@ -72,10 +82,10 @@ impl ConsumerContext for Context {
         let moved = of_list(partitions);
         if kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             info!(partitions = moved.len(), "partitions assigned");
-            self.0.assign(consumer, moved);
+            assign(&self.0, consumer, moved);
         } else {
             info!(partitions = moved.len(), "partitions revoked");
-            self.0.revoke(consumer, &moved);
+            revoke(&self.0, consumer, &moved);
         }
     }
 
@@ -86,103 +96,82 @@ impl ConsumerContext for Context {
     }
 }
 
-impl Shared {
-    /// Asks where to begin, looks for gaps, and begins. What cannot be told now is left for later.
-    pub(super) fn assign(&self, consumer: &BaseConsumer<Context>, partitions: Vec<TopicPartition>) {
-        if self.closing.load(Ordering::Acquire) || partitions.is_empty() {
-            return;
-        }
-        let generation = lock(&self.assignment).next_generation();
-        let (reply, answer) = oneshot::channel();
-        let event = SourceEvent::Assigned { generation, partitions: partitions.clone(), reply };
-        let _ = self.events.send(event);
-        let starts = match self.wait(answer, ASSIGN_LIMIT) {
-            Some(Ok(starts)) => starts,
-            Some(Err(reason)) => return self.put_off(partitions, &reason),
-            None => return self.put_off(partitions, "the tables did not answer in time"),
-        };
-        let mut list = TopicPartitionList::new();
-        let mut begun = Vec::new();
-        for (tp, start) in starts {
-            match self.begin_at(&tp, start) {
-                Ok(Some((offset, position))) => {
-                    if list.add_partition_offset(&tp.topic, tp.partition, offset).is_ok() {
-                        begun.push((tp, position));
-                    }
-                }
-                Ok(None) => {}
-                Err(reason) => self.put_off(vec![tp], &reason),
+/// Has the starts found out and begins, or leaves that for later.
+fn assign(shared: &Arc<Shared>, consumer: &BaseConsumer<Context>, partitions: Vec<TopicPartition>) {
+    let mut begin = Vec::new();
+    if !shared.closing.load(Ordering::Acquire) {
+        let generation = starts::find(shared, partitions);
+        let deadline = Instant::now() + ASSIGN_WAIT;
+        while let Ok(resolved) = {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            lock(&shared.resolved).recv_timeout(patience)
+        } {
+            let ours = resolved.generation == generation;
+            begin.extend(shared.take(resolved));
+            if ours {
+                break;
             }
         }
-        for (tp, position) in begun {
-            lock(&self.assignment).begin(tp, generation, position);
+    }
+    shared.begin(consumer, begin);
+}
+
+/// Lets open rows settle, then gives the partitions back.
+fn revoke(shared: &Shared, consumer: &BaseConsumer<Context>, partitions: &[TopicPartition]) {
+    lock(&shared.unfinished).retain(|tp| !partitions.contains(tp));
+    if !shared.closing.load(Ordering::Acquire) {
+        let (ack, acknowledged) = oneshot::channel();
+        let _ = shared.events.send(SourceEvent::Revoked { partitions: partitions.to_vec(), ack });
+        let deadline = Instant::now() + REVOKE_LIMIT;
+        if starts::wait_until(shared, acknowledged, deadline).is_none() {
+            warn!("open rows did not settle in time; their commit will be refused if late");
+        }
+    }
+    shared.unassign(consumer, partitions);
+}
+
+impl Shared {
+    /// Takes over what was found out; gives what is still ours, with its generation and offset.
+    pub(super) fn take(&self, resolved: Resolved) -> Vec<(TopicPartition, u64, i64)> {
+        let Resolved { generation, begin, left_out, later } = resolved;
+        let mut assignment = lock(&self.assignment);
+        for tp in left_out
+            .iter()
+            .filter(|tp| assignment.is_awaited(tp, generation))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            assignment.leave_out(&tp);
+        }
+        let later = later.into_iter().filter(|tp| assignment.is_awaited(tp, generation));
+        lock(&self.unfinished).extend(later);
+        let begin = begin.into_iter().filter(|(tp, _)| assignment.is_awaited(tp, generation));
+        begin.map(|(tp, offset)| (tp, generation, offset)).collect()
+    }
+
+    /// Begins to read. Called without partitions, too: see the head of this file.
+    pub(super) fn begin(
+        &self,
+        consumer: &BaseConsumer<Context>,
+        partitions: Vec<(TopicPartition, u64, i64)>,
+    ) {
+        let mut list = TopicPartitionList::new();
+        for (tp, generation, offset) in partitions {
+            let at = Offset::Offset(offset);
+            if list.add_partition_offset(&tp.topic, tp.partition, at).is_ok() {
+                lock(&self.assignment).begin(tp, generation, offset);
+            }
         }
         if let Err(error) = consumer.incremental_assign(&list) {
             let _ = self.events.send(SourceEvent::Fatal(format!("could not assign: {error}")));
             return;
         }
-        if self.paused.load(Ordering::Relaxed) {
+        if list.count() > 0 && self.paused.load(Ordering::Relaxed) {
             let _ = consumer.pause(&list);
         }
     }
 
-    /// The offset to fetch from and the position known with it; `None`: do not read.
-    fn begin_at(
-        &self,
-        tp: &TopicPartition,
-        start: Start,
-    ) -> Result<Option<(Offset, Option<i64>)>, String> {
-        let next = match start {
-            Start::At(next) => next,
-            Start::Earliest | Start::Latest => {
-                let (low, high) = lock(&self.lookup).bounds(tp)?;
-                let at = if start == Start::Earliest { low } else { high };
-                return Ok(Some((Offset::Offset(at), Some(at))));
-            }
-        };
-        let gap = lock(&self.lookup).gap(tp, next)?;
-        let Some((kind, log_start, log_end)) = gap else {
-            return Ok(Some((Offset::Offset(next.offset), Some(next.offset))));
-        };
-        let (reply, answer) = oneshot::channel();
-        let stored = next.offset;
-        let event = SourceEvent::Gap { tp: tp.clone(), stored, log_start, log_end, kind, reply };
-        let _ = self.events.send(event);
-        match self.wait(answer, ASSIGN_LIMIT) {
-            Some(GapDecision::GoOn) => Ok(Some((Offset::Offset(log_start), Some(log_start)))),
-            Some(GapDecision::Stop) => Ok(None),
-            None => Err("nobody decided about the gap in time".into()),
-        }
-    }
-
-    /// Looks up where the assigned partitions end, for lag.
-    pub(super) fn look_up_ends(&self, client: &BaseConsumer) {
-        let assigned: Vec<_> = lock(&self.assignment).iter().map(|(tp, _)| tp.clone()).collect();
-        if let Ok(ends) = end_offsets(client, assigned) {
-            *lock(&self.ends) = ends;
-        }
-    }
-
-    fn put_off(&self, partitions: Vec<TopicPartition>, reason: &str) {
-        warn!(partitions = partitions.len(), reason, "could not begin to read, will try again");
-        lock(&self.unfinished).extend(partitions);
-    }
-
-    /// Lets open rows settle, then gives the partitions back.
-    pub(super) fn revoke(&self, consumer: &BaseConsumer<Context>, partitions: &[TopicPartition]) {
-        lock(&self.unfinished).retain(|tp| !partitions.contains(tp));
-        if !self.closing.load(Ordering::Acquire) {
-            let (ack, acknowledged) = oneshot::channel();
-            let partitions = partitions.to_vec();
-            let _ = self.events.send(SourceEvent::Revoked { partitions, ack });
-            if self.wait(acknowledged, REVOKE_LIMIT).is_none() {
-                warn!("open rows did not settle in time; their commit will be refused if late");
-            }
-        }
-        self.unassign(consumer, partitions);
-    }
-
-    /// Stops reading partitions.
+    /// Stops reading partitions. Called without any that are read, too: see the head of this file.
     pub(super) fn unassign(&self, consumer: &BaseConsumer<Context>, partitions: &[TopicPartition]) {
         let mut list = TopicPartitionList::new();
         for tp in partitions {
@@ -190,26 +179,8 @@ impl Shared {
                 list.add_partition(&tp.topic, tp.partition);
             }
         }
-        if list.count() > 0
-            && let Err(error) = consumer.incremental_unassign(&list)
-        {
+        if let Err(error) = consumer.incremental_unassign(&list) {
             warn!(%error, "could not unassign");
-        }
-    }
-
-    /// Waits for an answer on a thread that is not the runtime's.
-    fn wait<T>(&self, mut answer: oneshot::Receiver<T>, limit: Duration) -> Option<T> {
-        let deadline = Instant::now() + limit;
-        loop {
-            match answer.try_recv() {
-                Ok(answer) => return Some(answer),
-                Err(oneshot::error::TryRecvError::Closed) => return None,
-                Err(oneshot::error::TryRecvError::Empty) => {}
-            }
-            if Instant::now() > deadline || self.closing.load(Ordering::Acquire) {
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(2));
         }
     }
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use lakebed_schemas::bronze;
 use lakebed_schemas::column::TableSchema;
+use lakebed_schemas::config::Start;
 use lakebed_schemas::position::{Checkpoint, NextOffset, TopicPartition};
-use lakebed_sinks::log::{TableLog, TableOptions};
+use lakebed_sinks::log::{Head, TableLog, TableOptions};
 use lakebed_sinks::storage::Storage;
 use lakebed_sinks::table::append::AppendTable;
 use lakebed_sinks::table::upsert::UpsertTable;
@@ -18,8 +19,12 @@ use lakebed_sinks::{Error, ErrorKind, Format};
 use tracing::warn;
 
 use super::open_batch::Sealed;
+use super::schema_texts::SchemaTexts;
+use super::starts::LateStarts;
 use crate::dead_letter::{DeadLetter, DeadLetters};
-use crate::metrics::TableMetrics;
+use crate::group_metadata;
+use crate::metrics::{TableMetrics, TableState};
+use crate::source::{GroupOffset, View};
 
 /// Commits between two rounds of maintenance, and the longest time between them.
 const MAINTAIN_COMMITS: u32 = 20;
@@ -31,14 +36,29 @@ pub struct LayerOptions {
     /// Table format of both.
     pub format: Format,
     /// Where bronze lies; `None` turns it off.
-    pub bronze: Option<Storage>,
+    pub bronze: Option<LayerPlace>,
     /// Where silver lies; `None` turns it off.
-    pub silver: Option<Storage>,
+    pub silver: Option<LayerPlace>,
     /// Whose progress it is.
     pub table: TableOptions,
+    /// Where to begin in topics of which a layer holds nothing.
+    pub start: Start,
     /// Where bad records go, if anywhere.
     pub dead_letters: Option<Arc<DeadLetters>>,
-    /// Counts.
+    /// Where inline schemas are kept.
+    pub schema_texts: Arc<SchemaTexts>,
+    /// Counts of the entry.
+    pub metrics: TableMetrics,
+}
+
+/// One layer's table.
+#[derive(Clone)]
+pub struct LayerPlace {
+    /// `database.table`.
+    pub name: String,
+    /// Where it lies.
+    pub storage: Storage,
+    /// Its counts.
     pub metrics: TableMetrics,
 }
 
@@ -66,6 +86,8 @@ pub struct Layers {
     options: LayerOptions,
     bronze: Option<AppendTable>,
     silver: Option<UpsertTable>,
+    bronze_starts: Option<LateStarts>,
+    silver_starts: Option<LateStarts>,
     commits: u32,
     maintained: Instant,
 }
@@ -73,7 +95,19 @@ pub struct Layers {
 impl Layers {
     /// Layers that are still to be opened, by the first [`Self::refresh`].
     pub fn new(options: LayerOptions) -> Self {
-        Self { options, bronze: None, silver: None, commits: 0, maintained: Instant::now() }
+        let late = |place: &Option<LayerPlace>| {
+            let place = place.as_ref().filter(|_| options.start == Start::Latest)?;
+            Some(LateStarts::new(place.storage.clone(), options.table.sink_id.clone()))
+        };
+        Self {
+            bronze_starts: late(&options.bronze),
+            silver_starts: late(&options.silver),
+            options,
+            bronze: None,
+            silver: None,
+            commits: 0,
+            maintained: Instant::now(),
+        }
     }
 
     /// Opens what exists and creates bronze, whose columns are known; afterwards loads the newest
@@ -84,16 +118,16 @@ impl Layers {
     pub async fn refresh(&mut self) -> Result<(), Error> {
         match (&mut self.bronze, &self.options.bronze) {
             (Some(bronze), _) => drop(bronze.refresh().await?),
-            (None, Some(storage)) => {
-                let log = create_or_open(&self.options, storage, &bronze::schema()).await?;
-                self.bronze =
-                    Some(AppendTable::open(storage.clone(), log, WriteOptions::default()).await?);
+            (None, Some(place)) => {
+                let storage = place.storage.clone();
+                let log = create_or_open(&self.options, &storage, &bronze::schema()).await?;
+                self.bronze = Some(AppendTable::open(storage, log, WriteOptions::default()).await?);
             }
             (None, None) => {}
         }
         match (&mut self.silver, &self.options.silver) {
             (Some(silver), _) => drop(silver.refresh().await?),
-            (None, Some(storage)) => {
+            (None, Some(LayerPlace { storage, .. })) => {
                 // Ours of an earlier life, or made by another member of the group meanwhile.
                 let log =
                     lakebed_sinks::open(self.options.format, storage, &self.options.table).await?;
@@ -103,7 +137,111 @@ impl Layers {
             }
             (None, None) => {}
         }
+        self.tell_freshness();
         Ok(())
+    }
+
+    /// Decides where to begin in topics of which a layer holds nothing, if not at the beginning.
+    ///
+    /// # Errors
+    /// `Unavailable` when storage or the brokers do not answer.
+    pub async fn decide_starts(
+        &mut self,
+        partitions: &[TopicPartition],
+        view: &dyn View,
+    ) -> Result<(), Error> {
+        let bronze = self.bronze.as_ref().map(|table| &table.head().checkpoint);
+        let silver = self.silver.as_ref().map(|table| &table.head().checkpoint);
+        for (starts, checkpoint) in
+            [(&mut self.bronze_starts, bronze), (&mut self.silver_starts, silver)]
+        {
+            let Some(starts) = starts else { continue };
+            for tp in partitions {
+                if checkpoint.and_then(|checkpoint| checkpoint.next(tp)).is_none() {
+                    let topic = checkpoint.and_then(|checkpoint| checkpoint.topics.get(&tp.topic));
+                    let has_progress = topic.is_some_and(|topic| !topic.next.is_empty());
+                    starts.decide(&tp.topic, has_progress, view).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the group was told of a layer's table that is not there any more, in one of the
+    /// partitions; says which and what to do.
+    ///
+    /// # Errors
+    /// `Unavailable` when the brokers do not answer.
+    pub async fn find_lost(
+        &self,
+        partitions: &[TopicPartition],
+        view: &dyn View,
+    ) -> Result<Option<String>, Error> {
+        let bronze = self.bronze.as_ref().map(AppendTable::head);
+        let silver = self.silver.as_ref().map(UpsertTable::head);
+        let layers = [(&self.options.bronze, bronze), (&self.options.silver, silver)];
+        let layers: Vec<_> =
+            layers.into_iter().filter_map(|(place, head)| Some((place.as_ref()?, head))).collect();
+        let holds = |head: &Option<&Head>, tp: &TopicPartition| {
+            head.is_some_and(|head| head.checkpoint.next(tp).is_some())
+        };
+        let unknown: Vec<TopicPartition> = partitions
+            .iter()
+            .filter(|tp| layers.iter().any(|(_, head)| !holds(head, tp)))
+            .cloned()
+            .collect();
+        if unknown.is_empty() {
+            return Ok(None);
+        }
+        let told = view.group(&unknown).await.map_err(Error::unavailable)?;
+        for GroupOffset { tp, offset, metadata } in told {
+            for (place, head) in layers.iter().filter(|(_, head)| !holds(head, &tp)) {
+                let Some(named) = group_metadata::uuid_of(&metadata, &place.name) else { continue };
+                // The same table without an offset was rolled back: it is the truth.
+                if head.is_none_or(|head| head.uuid.to_string() != named) {
+                    return Ok(Some(lost(place, &named, &tp, offset)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The layers that there are, by name, with their UUIDs.
+    pub fn names(&self) -> Vec<(String, String)> {
+        let name = |place: &Option<LayerPlace>, head: Option<&Head>| {
+            Some((place.as_ref()?.name.clone(), head?.uuid.to_string()))
+        };
+        let bronze = name(&self.options.bronze, self.bronze.as_ref().map(AppendTable::head));
+        let silver = name(&self.options.silver, self.silver.as_ref().map(UpsertTable::head));
+        [silver, bronze].into_iter().flatten().collect()
+    }
+
+    /// Bytes of the key index, and keys in it.
+    pub fn index_size(&self) -> (usize, usize) {
+        let index = self.silver.as_ref().map(UpsertTable::index);
+        index.map_or((0, 0), |index| (index.memory_bytes(), index.len()))
+    }
+
+    /// Tells what the entry's tables are doing.
+    pub fn set_state(&self, state: TableState) {
+        let places = [&self.options.bronze, &self.options.silver];
+        places.into_iter().flatten().for_each(|place| place.metrics.state(state));
+    }
+
+    /// Counts a gap in the log that was passed.
+    pub fn passed_gap(&self, tp: &TopicPartition, offsets: u64) {
+        self.options.metrics.gap(tp, offsets);
+    }
+
+    /// How fresh the tables are they know themselves.
+    fn tell_freshness(&self) {
+        let bronze = self.bronze.as_ref().map(AppendTable::head);
+        let silver = self.silver.as_ref().map(UpsertTable::head);
+        for (place, head) in [(&self.options.bronze, bronze), (&self.options.silver, silver)] {
+            if let (Some(place), Some(head)) = (place, head) {
+                place.metrics.fresh_as_of(head.freshness);
+            }
+        }
     }
 
     /// Progress of bronze, if it is on.
@@ -116,14 +254,16 @@ impl Layers {
         self.silver.as_ref().map(|table| &table.head().checkpoint)
     }
 
-    /// Where bronze stands.
+    /// Where bronze stands, or begins.
     pub fn bronze_next(&self, tp: &TopicPartition) -> Option<NextOffset> {
-        self.bronze_checkpoint()?.next(tp)
+        let stored = self.bronze_checkpoint().and_then(|checkpoint| checkpoint.next(tp));
+        stored.or_else(|| self.bronze_starts.as_ref()?.next(tp))
     }
 
-    /// Where silver stands.
+    /// Where silver stands, or begins.
     pub fn silver_next(&self, tp: &TopicPartition) -> Option<NextOffset> {
-        self.silver_checkpoint()?.next(tp)
+        let stored = self.silver_checkpoint().and_then(|checkpoint| checkpoint.next(tp));
+        stored.or_else(|| self.silver_starts.as_ref()?.next(tp))
     }
 
     /// The columns of silver as committed.
@@ -143,32 +283,26 @@ impl Layers {
 
     /// The lower of the layers, for every topic-partition that all of them have.
     pub fn checkpoint(&self) -> Checkpoint {
-        let any =
-            self.bronze_checkpoint().or(self.silver_checkpoint()).cloned().unwrap_or_default();
-        let mut lowest = any.clone();
-        for (topic, progress) in &any.topics {
-            for partition in progress.next.keys() {
+        let on = [
+            self.options.bronze.as_ref().map(|_| self.bronze_checkpoint()),
+            self.options.silver.as_ref().map(|_| self.silver_checkpoint()),
+        ];
+        let on: Option<Vec<&Checkpoint>> = on.into_iter().flatten().collect();
+        let Some((first, others)) = on.as_deref().and_then(<[_]>::split_first) else {
+            return Checkpoint::default();
+        };
+        let mut lowest = (*first).clone();
+        for (topic, progress) in &mut lowest.topics {
+            progress.next.retain(|partition, next| {
                 let tp = TopicPartition::new(topic.clone(), *partition);
-                let kept = lowest.topics.get_mut(topic).map(|topic| &mut topic.next);
-                match (kept, self.next(&tp)) {
-                    (Some(kept), Some(next)) => {
-                        kept.insert(*partition, next);
-                    }
-                    (Some(kept), None) => {
-                        kept.remove(partition);
-                    }
-                    (None, _) => {}
-                }
-            }
+                others.iter().all(|other| {
+                    let other = other.next(&tp);
+                    *next = other.filter(|other| other.offset < next.offset).unwrap_or(*next);
+                    other.is_some()
+                })
+            });
         }
         lowest
-    }
-
-    /// UUID of silver, else of bronze.
-    pub fn uuid(&self) -> String {
-        let silver = self.silver.as_ref().map(|table| table.head().uuid);
-        let bronze = || self.bronze.as_ref().map(|table| table.head().uuid);
-        silver.or_else(bronze).map(|uuid| uuid.to_string()).unwrap_or_default()
     }
 
     /// Writes a sealed batch: dead letters first, because the tables must not pass a record that is
@@ -177,6 +311,9 @@ impl Layers {
     pub(super) async fn write(&mut self, sealed: Sealed) -> Outcome {
         if let Err(failure) = self.send_dead_letters(&sealed.dead_letters).await {
             return Outcome::TryAgain(failure);
+        }
+        if let Err(error) = self.options.schema_texts.keep(&sealed.schemas).await {
+            return outcome_of(&error);
         }
         if let Err(error) = self.create_silver(sealed.silver.as_ref().map(|b| &b.schema)).await {
             return outcome_of(&error);
@@ -195,12 +332,17 @@ impl Layers {
             }
         };
         let (bronze, silver) = tokio::join!(bronze, silver);
-        let judged = (self.judge(bronze, started), self.judge(silver, started));
+        let judged = (
+            self.judge(&self.options.bronze, bronze, started),
+            self.judge(&self.options.silver, silver, started),
+        );
+        self.tell_freshness();
         let (bronze_version, silver_version) = match judged {
             (Ok(bronze), Ok(silver)) => (bronze, silver),
             (Err(problem), _) | (_, Err(problem)) => return problem,
         };
         self.options.metrics.applied(&sealed.ops);
+        self.options.metrics.nulled(sealed.nulled);
         self.commits += 1;
         Outcome::Written(BatchWritten { rows: sealed.rows, bronze_version, silver_version })
     }
@@ -208,21 +350,27 @@ impl Layers {
     /// Notes one layer's result; `Err` holds what must happen instead of going on.
     fn judge(
         &self,
+        place: &Option<LayerPlace>,
         written: Option<Result<Written, Error>>,
         started: Instant,
     ) -> Result<Option<i64>, Outcome> {
-        let metrics = &self.options.metrics;
+        let (Some(place), Some(written)) = (place, written) else { return Ok(None) };
+        let metrics = &place.metrics;
         match written {
-            None => Ok(None),
-            Some(Ok(Written::Committed { version, stats })) => {
+            Ok(Written::Committed { version, stats }) => {
                 metrics.committed(started.elapsed(), &stats);
                 Ok(Some(version))
             }
-            Some(Ok(Written::Overtaken)) => {
+            Ok(Written::Overtaken) => {
                 metrics.commit_conflict();
                 Err(Outcome::Overtaken)
             }
-            Some(Err(error)) => {
+            Err(error) if error.is_outcome_unknown() => {
+                metrics.commit_unknown();
+                metrics.state(TableState::Unsettled);
+                Err(outcome_of(&error))
+            }
+            Err(error) => {
                 metrics.commit_failed();
                 Err(outcome_of(&error))
             }
@@ -242,12 +390,11 @@ impl Layers {
     }
 
     async fn create_silver(&mut self, schema: Option<&TableSchema>) -> Result<(), Error> {
-        let (None, Some(schema), Some(storage)) = (&self.silver, schema, &self.options.silver)
-        else {
+        let (None, Some(schema), Some(place)) = (&self.silver, schema, &self.options.silver) else {
             return Ok(());
         };
-        let log = create_or_open(&self.options, storage, schema).await?;
-        self.silver = Some(open_silver(storage, log).await?);
+        let log = create_or_open(&self.options, &place.storage, schema).await?;
+        self.silver = Some(open_silver(&place.storage, log).await?);
         Ok(())
     }
 
@@ -288,6 +435,15 @@ async fn create_or_open(
 
 async fn open_silver(storage: &Storage, log: Box<dyn TableLog>) -> Result<UpsertTable, Error> {
     UpsertTable::open(storage.clone(), log, WriteOptions::default()).await
+}
+
+fn lost(place: &LayerPlace, named: &str, tp: &TopicPartition, offset: i64) -> String {
+    format!(
+        "the consumer group says that table `{}` ({named}) holds {tp} up to offset {offset}, and \
+         that table is not there: restore it, check `lake.location` and `lake.sink_id`, or set \
+         `on_lost_table: start` to begin a new one where `start` says",
+        place.name
+    )
 }
 
 fn outcome_of(error: &Error) -> Outcome {

@@ -6,105 +6,30 @@
 //! below its own. After a commit nothing can fail the batch; what follows is reported, not awaited.
 
 mod layers;
+mod messages;
 mod open_batch;
+mod schema_texts;
 mod silver_rows;
+mod starts;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lakebed_schemas::position::{Checkpoint, NextOffset, TopicPartition};
-use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info, warn};
+use lakebed_schemas::config::{OnGap, OnLostTable};
+use lakebed_schemas::position::TopicPartition;
+use lakebed_sinks::{Error, ErrorKind};
+use tokio::sync::mpsc;
+use tracing::{debug, error, info, warn};
 
-pub use layers::{LayerOptions, Layers};
+pub use layers::{LayerOptions, LayerPlace, Layers};
+pub use messages::{Command, Gap, Report, Standing};
 pub use open_batch::{BatchLimits, OpenBatch};
+pub use schema_texts::SchemaTexts;
 pub use silver_rows::{SilverRows, SilverRules};
 
-use crate::source::Message;
-
-/// What the pipeline asks of a worker.
-pub enum Command {
-    /// Partitions are ours: says where each layer of the table stands.
-    Assign {
-        /// Assigned now.
-        partitions: Vec<TopicPartition>,
-        /// Messages of older generations are dropped.
-        generation: u64,
-        /// Lowest stored next offset of the layers; `None` where the table has none.
-        reply: oneshot::Sender<Result<BTreeMap<TopicPartition, Option<NextOffset>>, String>>,
-    },
-    /// Partitions go away: commit what is open, or drop it, then acknowledge.
-    Revoke {
-        /// Leaving.
-        partitions: Vec<TopicPartition>,
-        /// Sent when nothing of them is open any more.
-        ack: oneshot::Sender<()>,
-    },
-    /// Records of our topics, in order per topic-partition.
-    Messages(Vec<Message>),
-    /// Everything below `next_offset` has been read.
-    EndOfPartition {
-        /// Where.
-        tp: TopicPartition,
-        /// First offset not there yet, or not visible yet.
-        next_offset: i64,
-        /// Of the assignment.
-        generation: u64,
-    },
-    /// The table must not go on: a policy of the pipeline's says so.
-    Halt(String),
-    /// Commit what is open now.
-    Flush,
-    /// Commit what is open and end.
-    Drain,
-}
-
-/// What a worker tells the pipeline.
-#[derive(Debug)]
-pub enum Report {
-    /// Both layers hold everything below this; the table's UUID goes into the group's metadata.
-    Committed {
-        /// Index of the worker.
-        worker: usize,
-        /// The lower of the layers, by topic-partition.
-        checkpoint: Checkpoint,
-        /// For the metadata of the group's offsets.
-        uuid: String,
-    },
-    /// Nothing more is taken; other tables go on.
-    Halted {
-        /// Index of the worker.
-        worker: usize,
-        /// For people.
-        reason: String,
-        /// Whether a policy halted it (exit code 3) rather than a failure.
-        by_policy: bool,
-    },
-    /// The batch was lost to another writer: read these again from the table's checkpoint.
-    Rewind {
-        /// Index of the worker.
-        worker: usize,
-        /// What to read again.
-        partitions: Vec<TopicPartition>,
-    },
-    /// Bytes of messages that need no memory any more.
-    Released {
-        /// How many.
-        bytes: usize,
-    },
-    /// A flush that was asked for is done, as far as it could be.
-    Flushed {
-        /// Index of the worker.
-        worker: usize,
-        /// Whether everything taken is committed.
-        is_empty: bool,
-    },
-    /// The worker has ended.
-    Drained {
-        /// Index of the worker.
-        worker: usize,
-    },
-}
+use crate::metrics::TableState;
+use crate::source::{GapDecision, GapKind, Message, View};
 
 /// How long to wait before a failed write is tried again: first and longest.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -113,12 +38,22 @@ const RETRY_LONGEST: Duration = Duration::from_secs(30);
 /// How long a flush may wait for the second half of a key change that is in the log already.
 const KEY_CHANGE_WAIT: Duration = Duration::from_secs(5);
 
+/// What to do where the log and the table do not fit together.
+#[derive(Debug, Clone, Copy)]
+pub struct Policies {
+    /// Records were deleted before they were read.
+    pub on_gap: OnGap,
+    /// The group knows of a table that is not there.
+    pub on_lost_table: OnLostTable,
+}
+
 /// One table entry at work.
 pub struct Worker {
     index: usize,
     name: String,
     layers: Layers,
     open: OpenBatch,
+    policies: Policies,
     generations: BTreeMap<TopicPartition, u64>,
     /// When to read again what could not be written, and how long that waits.
     retry: Option<(Instant, Duration)>,
@@ -142,6 +77,7 @@ impl Worker {
         name: String,
         layers: Layers,
         open: OpenBatch,
+        policies: Policies,
         reports: mpsc::UnboundedSender<Report>,
     ) -> (Self, mpsc::UnboundedSender<Command>) {
         let (sender, commands) = mpsc::unbounded_channel();
@@ -150,6 +86,7 @@ impl Worker {
             name,
             layers,
             open,
+            policies,
             generations: BTreeMap::new(),
             retry: None,
             lost: Vec::new(),
@@ -199,14 +136,16 @@ impl Worker {
 
     async fn handle(&mut self, command: Command) -> Flow {
         match command {
-            Command::Assign { partitions, generation, reply } => {
-                let _ = reply.send(self.assign(&partitions, generation).await);
+            Command::Assign { partitions, generation, view, reply } => {
+                let _ = reply.send(self.assign(&partitions, generation, &view).await);
             }
             Command::Revoke { partitions, ack } => {
                 self.revoke(&partitions).await;
                 let _ = ack.send(());
             }
-            Command::Halt(reason) => self.halt(&reason, true),
+            Command::Gap { gap, reply } => {
+                let _ = reply.send(self.decide_gap(&gap).await);
+            }
             Command::Drain => {
                 self.flush().await;
                 return Flow::End;
@@ -230,10 +169,41 @@ impl Worker {
         &mut self,
         partitions: &[TopicPartition],
         generation: u64,
-    ) -> Result<BTreeMap<TopicPartition, Option<NextOffset>>, String> {
-        if let Err(failure) = self.layers.refresh().await {
-            return Err(format!("table `{}`: {}", self.name, failure.chain()));
+        view: &Arc<dyn View>,
+    ) -> Standing {
+        if self.halted {
+            return Standing::new();
         }
+        match self.settle_in(partitions, generation, view.as_ref()).await {
+            Ok(()) if self.halted => Standing::new(),
+            Ok(()) => partitions.iter().map(|tp| (tp.clone(), Ok(self.layers.next(tp)))).collect(),
+            Err(failure) if failure.kind() == ErrorKind::Unavailable => {
+                let reason = format!("table `{}`: {}", self.name, failure.chain());
+                partitions.iter().map(|tp| (tp.clone(), Err(reason.clone()))).collect()
+            }
+            // Trying again would not help, and must not keep other tables waiting.
+            Err(failure) => {
+                self.halt(&failure.chain(), false);
+                Standing::new()
+            }
+        }
+    }
+
+    /// Finds out where the layers stand and takes that over.
+    async fn settle_in(
+        &mut self,
+        partitions: &[TopicPartition],
+        generation: u64,
+        view: &dyn View,
+    ) -> Result<(), Error> {
+        self.layers.refresh().await?;
+        if self.policies.on_lost_table == OnLostTable::Halt
+            && let Some(reason) = self.layers.find_lost(partitions, view).await?
+        {
+            self.halt(&reason, true);
+            return Ok(());
+        }
+        self.layers.decide_starts(partitions, view).await?;
         if !self.open.continues(&self.layers, partitions) {
             // Another writer has taken these partitions further while they were not ours.
             self.abandon("the table has moved on while its partitions were elsewhere");
@@ -243,7 +213,9 @@ impl Worker {
         for tp in partitions {
             self.generations.insert(tp.clone(), generation);
         }
-        Ok(partitions.iter().map(|tp| (tp.clone(), self.layers.next(tp))).collect())
+        self.layers.set_state(TableState::Running);
+        self.report_memory();
+        Ok(())
     }
 
     async fn revoke(&mut self, partitions: &[TopicPartition]) {
@@ -256,6 +228,49 @@ impl Worker {
             // Half of a key change: its second half will be read by the next owner.
             self.abandon("its partitions were revoked");
         }
+    }
+
+    /// What a gap in the log means to this table. One that stands elsewhere is not concerned.
+    async fn decide_gap(&mut self, gap: &Gap) -> GapDecision {
+        let Gap { tp, stored: _, log_start, log_end, kind } = gap;
+        // What has been read already may reach over the gap.
+        self.flush().await;
+        if self.halted {
+            return GapDecision::Stop;
+        }
+        let Some(next) = self.layers.next(tp) else { return GapDecision::GoOn };
+        let stands = format!(
+            "{tp}: the table stands at offset {}, the log holds [{log_start}, {log_end}): {kind}",
+            next.offset
+        );
+        let (reason, may_pass) = match kind {
+            GapKind::BehindRetention if next.offset >= *log_start => return GapDecision::GoOn,
+            GapKind::BehindRetention => (
+                format!(
+                    "{stands}. Take a new snapshot of the source into a new table, or set \
+                     `on_gap: record` to go on from what the log still holds"
+                ),
+                self.policies.on_gap == OnGap::Record,
+            ),
+            // Offsets have begun anew: they say nothing of what the table holds, so that nothing
+            // can be passed over.
+            GapKind::BeyondEnd | GapKind::FingerprintDiffers => (
+                format!(
+                    "{stands}. Give the table another `name`, so that the new topic has a table of \
+                     its own, or move the old table away"
+                ),
+                false,
+            ),
+        };
+        if may_pass {
+            let offsets = u64::try_from(log_start - next.offset).unwrap_or(0);
+            warn!(table = %self.name, gap = %stands, offsets,
+                  "going on behind a gap, as `on_gap: record` says");
+            self.layers.passed_gap(tp, offsets);
+            return GapDecision::GoOn;
+        }
+        self.halt(&reason, true);
+        GapDecision::Stop
     }
 
     async fn take(&mut self, messages: Vec<Message>) {
@@ -293,14 +308,7 @@ impl Worker {
         let sealed = self.open.seal();
         match self.layers.write(sealed).await {
             layers::Outcome::Written(written) => {
-                info!(
-                    table = %self.name,
-                    records = written.rows,
-                    bronze_version = written.bronze_version,
-                    silver_version = written.silver_version,
-                    elapsed_ms = started.elapsed().as_millis() as u64,
-                    "committed batch"
-                );
+                self.log_written(&written, started);
                 self.after_commit();
                 self.layers.maintain_if_due().await;
             }
@@ -309,6 +317,18 @@ impl Worker {
             }
             layers::Outcome::TryAgain(failure) => self.put_off(&failure),
             layers::Outcome::Failed(failure) => self.halt(&failure, false),
+        }
+    }
+
+    fn log_written(&self, written: &layers::BatchWritten, started: Instant) {
+        let elapsed_ms = started.elapsed().as_millis() as u64;
+        let layers::BatchWritten { rows, bronze_version, silver_version } = *written;
+        if rows == 0 {
+            debug!(table = %self.name, bronze_version, silver_version, elapsed_ms,
+                   "committed progress without records");
+        } else {
+            info!(table = %self.name, records = rows, bronze_version, silver_version, elapsed_ms,
+                  "committed batch");
         }
     }
 
@@ -325,13 +345,20 @@ impl Worker {
     fn after_commit(&mut self) {
         self.retry = None;
         self.open.settled(&self.layers);
+        self.layers.set_state(TableState::Running);
         let released = self.open.release();
         self.report(Report::Released { bytes: released });
+        self.report_memory();
         self.report(Report::Committed {
             worker: self.index,
             checkpoint: self.layers.checkpoint(),
-            uuid: self.layers.uuid(),
+            tables: self.layers.names(),
         });
+    }
+
+    fn report_memory(&self) {
+        let (index_bytes, index_keys) = self.layers.index_size();
+        self.report(Report::Memory { worker: self.index, index_bytes, index_keys });
     }
 
     /// Drops the open batch and asks to read the partitions again.
@@ -353,6 +380,7 @@ impl Worker {
     fn halt(&mut self, reason: &str, by_policy: bool) {
         error!(table = %self.name, reason, "table halted");
         self.halted = true;
+        self.layers.set_state(TableState::Halted);
         self.drop_open();
         self.report(Report::Halted { worker: self.index, reason: reason.to_owned(), by_policy });
     }

@@ -3,7 +3,8 @@
 //! Invariant: each layer's delta covers exactly the records that it has taken, from its own stored
 //! next offset on. A record that a layer holds already extends nothing there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lakebed_schemas::bronze;
@@ -21,6 +22,9 @@ use crate::dead_letter::DeadLetter;
 use crate::metrics::TableMetrics;
 use crate::source::Message;
 
+/// Schema hashes remembered; beyond that they are forgotten, and at worst kept again.
+const SCHEMAS_SEEN_MAX: usize = 10_000;
+
 /// When the open batch is due.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
@@ -30,6 +34,8 @@ pub struct BatchLimits {
     pub max_rows: usize,
     /// Most bytes in memory, about.
     pub max_bytes: usize,
+    /// How long progress without records may wait for a commit of its own.
+    pub quiet_every: Duration,
 }
 
 /// How far one layer has got in this batch.
@@ -71,6 +77,10 @@ pub(super) struct Sealed {
     pub(super) silver: Option<UpsertBatch>,
     pub(super) rows: u64,
     pub(super) ops: BTreeMap<&'static str, u64>,
+    /// Schemas that bronze names for the first time, by hash.
+    pub(super) schemas: BTreeMap<Arc<str>, Arc<str>>,
+    /// Values that became NULL by policy.
+    pub(super) nulled: u64,
 }
 
 /// The open batch of one table entry.
@@ -87,6 +97,9 @@ pub struct OpenBatch {
     dead_letters: Vec<DeadLetter>,
     ops: BTreeMap<&'static str, u64>,
     freshness: Option<i64>,
+    schemas: BTreeMap<Arc<str>, Arc<str>>,
+    /// Hashes of schemas that are kept, or will be with this batch.
+    schemas_seen: HashSet<Arc<str>>,
     records: usize,
     /// Bytes of the messages taken, to give back to the source's budget.
     taken_bytes: usize,
@@ -94,6 +107,8 @@ pub struct OpenBatch {
     held_bytes: usize,
     opened: Option<Instant>,
     postponed: Option<Instant>,
+    /// When it was last handed out to be written.
+    sealed: Instant,
 }
 
 impl OpenBatch {
@@ -119,11 +134,14 @@ impl OpenBatch {
             dead_letters: Vec::new(),
             ops: BTreeMap::new(),
             freshness: None,
+            schemas: BTreeMap::new(),
+            schemas_seen: HashSet::new(),
             records: 0,
             taken_bytes: 0,
             held_bytes: 0,
             opened: None,
             postponed: None,
+            sealed: Instant::now(),
         }
     }
 
@@ -215,6 +233,9 @@ impl OpenBatch {
         if let Decoded::Change(event) = &decoded {
             *self.ops.entry(event.op.letter()).or_default() += 1;
             self.freshness = self.freshness.max(event.source.ts_us);
+            if let (true, Some(hash)) = (for_bronze, &event.schema_hash) {
+                self.note_schema(hash);
+            }
         }
         let (next, fingerprint) = (offset + 1, Some(message.fingerprint()));
         if for_bronze {
@@ -228,12 +249,29 @@ impl OpenBatch {
         }
         self.taken_bytes += weight;
         self.records += 1;
-        self.opened.get_or_insert_with(Instant::now);
+        if self.opened.is_none() {
+            self.opened = Some(Instant::now());
+            self.metrics.buffered_since(self.opened);
+        }
         if let Some((reason, topic)) = error {
             drop(headers);
             self.dead_letters.push(DeadLetter { message, reason, topic });
         }
         Ok(())
+    }
+
+    /// Has the text of a schema kept before bronze names it.
+    fn note_schema(&mut self, hash: &Arc<str>) {
+        if self.schemas_seen.contains(hash) {
+            return;
+        }
+        if let Some(text) = self.decoder.schema_text(hash) {
+            if self.schemas_seen.len() >= SCHEMAS_SEEN_MAX {
+                self.schemas_seen.clear();
+            }
+            self.schemas_seen.insert(hash.clone());
+            self.schemas.insert(hash.clone(), text);
+        }
     }
 
     /// Moves progress to where a partition ends.
@@ -248,9 +286,11 @@ impl OpenBatch {
 
     /// Whether there is nothing to commit, progress included.
     pub fn is_empty(&self) -> bool {
-        self.records == 0
-            && self.bronze_progress.delta.is_empty()
-            && self.silver_progress.delta.is_empty()
+        self.records == 0 && !self.has_progress()
+    }
+
+    fn has_progress(&self) -> bool {
+        !self.bronze_progress.delta.is_empty() || !self.silver_progress.delta.is_empty()
     }
 
     /// Whether it must be committed before it takes more.
@@ -260,9 +300,14 @@ impl OpenBatch {
         self.records >= self.limits.max_rows || held >= self.limits.max_bytes
     }
 
-    /// When its age makes it due; `None` while it holds no records.
+    /// When its age makes it due; `None` while there is nothing to commit.
+    ///
+    /// Progress alone is no hurry and every commit costs, so it waits longer: only as long as keeps
+    /// retention from overtaking a quiet topic.
     pub fn due_at(&self) -> Option<Instant> {
-        self.postponed.or(self.opened.map(|opened| opened + self.limits.max_age))
+        let aged = self.postponed.or(self.opened.map(|opened| opened + self.limits.max_age));
+        let quiet = self.has_progress().then(|| self.sealed + self.limits.quiet_every);
+        aged.or(quiet)
     }
 
     /// How long it has been open.
@@ -291,6 +336,8 @@ impl OpenBatch {
             dead_letters: std::mem::take(&mut self.dead_letters),
             rows: self.records as u64,
             ops: std::mem::take(&mut self.ops),
+            schemas: std::mem::take(&mut self.schemas),
+            nulled: self.silver.as_mut().map_or(0, |silver| silver.take_nulled() as u64),
             ..Sealed::default()
         };
         let freshness = self.freshness.take();
@@ -314,10 +361,12 @@ impl OpenBatch {
     }
 
     fn close(&mut self) {
+        self.sealed = Instant::now();
         self.records = 0;
         self.held_bytes = 0;
         self.opened = None;
         self.postponed = None;
+        self.metrics.buffered_since(None);
     }
 
     /// After a commit: takes over where the layers stand now, and their columns.
@@ -327,7 +376,8 @@ impl OpenBatch {
             (&mut self.silver_progress, layers.silver_checkpoint()),
         ] {
             if let Some(checkpoint) = checkpoint {
-                progress.stored = checkpoint.iter().map(|(tp, next)| (tp, next.offset)).collect();
+                // What it does not hold yet stays where it was begun.
+                progress.stored.extend(checkpoint.iter().map(|(tp, next)| (tp, next.offset)));
             }
         }
         if let (Some(silver), Some(schema)) = (&mut self.silver, layers.silver_schema()) {
@@ -348,8 +398,11 @@ impl OpenBatch {
         self.silver_progress = Progress::default();
         self.ops.clear();
         self.freshness = None;
+        self.schemas.clear();
+        self.schemas_seen.clear();
         self.close();
         if let Some(silver) = &mut self.silver {
+            silver.take_nulled();
             silver.reset(silver_schema);
         }
         self.release()

@@ -2,9 +2,7 @@
 //!
 //! Refused by name: a setting that is read and ignored would be a promise broken in silence.
 
-use super::{
-    CatalogKind, Config, Deletes, Mechanism, Mode, Problem, RecordFormat, Records, Start, Table,
-};
+use super::{CatalogKind, Config, Deletes, Mechanism, Mode, Problem, RecordFormat, Records, Table};
 
 /// Adds a problem for everything that is asked for and not built.
 pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
@@ -72,9 +70,6 @@ fn table(table: &Table, path: &str, refuse: &mut impl FnMut(String, &str, &str))
     }
     if !table.partition_by.is_empty() {
         refuse(format!("{path}.partition_by"), "partitioned silver tables", "use `[]`");
-    }
-    if table.start == Start::Latest {
-        refuse(format!("{path}.start"), "starting at the end", "use `earliest`");
     }
     for (name, rule) in &table.columns {
         if rule.exclude {

@@ -1,3 +1,5 @@
+//! What is understood of a record, and what is said of one that is not.
+
 use proptest::prelude::*;
 
 use super::*;

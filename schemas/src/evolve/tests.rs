@@ -1,3 +1,5 @@
+//! How rows of a source land in the columns of a table, and which do not.
+
 use super::*;
 use crate::change_event::Row;
 use crate::value::Value;

@@ -1,3 +1,5 @@
+//! What the parser takes and refuses, and that it agrees with another one.
+
 use proptest::prelude::*;
 use serde_json::Value;
 

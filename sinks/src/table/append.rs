@@ -104,6 +104,7 @@ impl AppendTable {
         match self.settler.settle(&mut change, &mut Nothing { schema }).await? {
             Settled::Committed { version, attempts, .. } => {
                 stats.attempts = attempts;
+                stats.unanswered = self.settler.unanswered();
                 Ok(Written::Committed { version, stats })
             }
             Settled::Overtaken => Ok(Written::Overtaken),

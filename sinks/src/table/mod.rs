@@ -108,6 +108,8 @@ pub struct WriteStats {
     pub files: u64,
     /// Bytes of data files.
     pub bytes: u64,
-    /// Commits tried, 1 or more.
+    /// Commits tried: 1 or more, or 0 where the table held the batch already.
     pub attempts: u32,
+    /// Those of them whose outcome had to be found out, because there was no trustworthy answer.
+    pub unanswered: u32,
 }

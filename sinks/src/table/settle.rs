@@ -83,6 +83,8 @@ pub(crate) struct Settler {
     log: Box<dyn TableLog>,
     options: SettleOptions,
     seen: Seen,
+    /// Attempts of the change settled last that were not answered.
+    unanswered: u32,
 }
 
 /// When the head was last known to be the newest. Two clocks: one may stop while the machine
@@ -106,7 +108,7 @@ impl Seen {
 
 impl Settler {
     pub(crate) fn new(log: Box<dyn TableLog>, options: SettleOptions) -> Self {
-        Self { log, options, seen: Seen::now() }
+        Self { log, options, seen: Seen::now(), unanswered: 0 }
     }
 
     pub(crate) fn head(&self) -> &Head {
@@ -137,13 +139,32 @@ impl Settler {
         Ok(self.head().checkpoint.fit(delta))
     }
 
+    /// Attempts of the change settled last whose outcome had to be found out.
+    pub(crate) fn unanswered(&self) -> u32 {
+        self.unanswered
+    }
+
     /// Commits `change`, or finds out that it is in or cannot be.
     ///
     /// # Errors
     /// `Unavailable` when the outcome could not be found out or the races did not end within the
     /// bounds: the change may be in or land later, and its offsets keep it from being applied
-    /// twice. Other kinds as the log gives them: the change is not in.
+    /// twice; [`Error::is_outcome_unknown`] says whether an attempt was not answered. Other kinds as
+    /// the log gives them: the change is not in.
     pub(crate) async fn settle(
+        &mut self,
+        change: &mut TableChange,
+        rebase: &mut dyn Rebase,
+    ) -> Result<Settled> {
+        self.unanswered = 0;
+        let settled = self.try_settle(change, rebase).await;
+        settled.map_err(|error| match self.unanswered {
+            0 => error,
+            _ => error.with_unknown_outcome(),
+        })
+    }
+
+    async fn try_settle(
         &mut self,
         change: &mut TableChange,
         rebase: &mut dyn Rebase,
@@ -201,6 +222,7 @@ impl Settler {
             }
             Ok(CommitOutcome::Unknown { reason }) => {
                 warn!(base, attempts, %reason, "the commit was not answered: looking for it");
+                self.unanswered += 1;
                 self.bear_silence(silent_since, change, None)?;
             }
             Err(error) if error.kind() == ErrorKind::Unavailable => {

@@ -124,7 +124,9 @@ impl UpsertTable {
             };
             plan.resolve(&self.index, self.settler.head(), &mut change);
             let mut carry = Carry { storage: &self.storage, index: &mut self.index, plan: &plan };
-            match self.settler.settle(&mut change, &mut carry).await? {
+            let settled = self.settler.settle(&mut change, &mut carry).await?;
+            stats.unanswered += self.settler.unanswered();
+            match settled {
                 Settled::Committed { version, attempts, next_to_base } => {
                     stats.attempts += attempts;
                     break next_to_base.then_some((version, staged)).ok_or(version);

@@ -1,0 +1,78 @@
+//! What the loop tells others: gauges, shares of the memory, and the group's offsets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::{Run, lower};
+use crate::group_metadata;
+use crate::source::GroupOffset;
+
+impl Run {
+    /// Sets the gauges and says that the loop is alive.
+    pub(super) fn tick(&mut self) {
+        self.health.beat("pipeline");
+        let stats = self.source.stats();
+        self.metrics.rebalances(stats.rebalances);
+        self.metrics.assigned(self.assigned.len());
+        self.metrics.buffer_bytes(stats.out_bytes);
+        self.metrics.partitions_paused(if stats.paused { self.assigned.len() } else { 0 });
+        let memory = self.options.memory;
+        self.metrics.memory(memory.max(), memory.taken(self.index_bytes(), stats.out_bytes));
+        for (tp, (start, end)) in &stats.bounds {
+            if !self.assigned.contains(tp) {
+                continue;
+            }
+            let route = self.routes.get(&tp.topic).cloned().unwrap_or_default();
+            let stored = route.iter().map(|w| self.progress[*w].committed.next(tp));
+            let low = stored.reduce(lower).flatten().map_or(*start, |next| next.offset);
+            self.metrics.lag(tp, (end - low).max(0));
+        }
+    }
+
+    fn index_bytes(&self) -> usize {
+        self.progress.iter().map(|progress| progress.index_bytes).sum()
+    }
+
+    /// Leaves to records what the indexes do not take.
+    pub(super) fn share_memory(&mut self, worker: usize, index_bytes: usize, index_keys: usize) {
+        let memory = self.options.memory;
+        let before = std::mem::replace(&mut self.progress[worker].index_bytes, index_bytes);
+        if index_bytes > memory.max() && before <= memory.max() {
+            warn!(
+                table = %self.workers[worker].table, index_bytes, index_keys,
+                memory_max = memory.max(),
+                "the key index of this table alone takes more than `memory.max`, and nothing can be \
+                 left out of it: raise `memory.max` to twice `index_bytes` or more, or run the \
+                 table in a process of its own on a larger machine (`run --only`)"
+            );
+        }
+        if before != index_bytes {
+            self.source.set_budget(memory.for_records(self.index_bytes()));
+        }
+    }
+
+    /// Tells the group what every table of a topic holds: the lowest. A hint; the tables rule.
+    pub(super) fn commit_offsets(&mut self, worker: usize) {
+        let mut notes: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
+        let mut offsets = Vec::new();
+        let moved: Vec<_> = self.progress[worker].committed.iter().collect();
+        for (tp, next) in moved {
+            if !self.assigned.contains(&tp) {
+                continue;
+            }
+            let route = self.route_of(&tp.topic);
+            let stored = route.iter().map(|w| self.progress[*w].committed.next(&tp));
+            // A table without an offset yet holds nothing: the group must not claim more.
+            let Some(low) = stored.reduce(lower).flatten() else { continue };
+            let note = notes.entry(tp.topic.clone()).or_insert_with(|| {
+                let tables = route.iter().flat_map(|w| &self.progress[*w].tables);
+                group_metadata::note(tables.map(|(name, uuid)| (&**name, &**uuid))).into()
+            });
+            let metadata = note.clone();
+            offsets.push(GroupOffset { tp, offset: low.offset.min(next.offset), metadata });
+        }
+        self.source.commit_offsets(offsets);
+    }
+}

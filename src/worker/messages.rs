@@ -1,0 +1,128 @@
+//! What the pipeline and a worker say to each other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lakebed_schemas::position::{Checkpoint, NextOffset, TopicPartition};
+use tokio::sync::oneshot;
+
+use crate::source::{GapDecision, GapKind, Message, View};
+
+/// Where a table stands in each partition: `None` where it has no offset, an error where that
+/// cannot be told now. Partitions left out are not read for it.
+pub type Standing = BTreeMap<TopicPartition, Result<Option<NextOffset>, String>>;
+
+/// A stored offset that the log does not continue.
+#[derive(Debug, Clone)]
+pub struct Gap {
+    /// Where.
+    pub tp: TopicPartition,
+    /// The lowest stored next offset of the topic's tables.
+    pub stored: i64,
+    /// First offset of the log.
+    pub log_start: i64,
+    /// Next offset of the log.
+    pub log_end: i64,
+    /// What is wrong.
+    pub kind: GapKind,
+}
+
+/// What the pipeline asks of a worker.
+pub enum Command {
+    /// Partitions are ours: says where the table stands.
+    Assign {
+        /// Assigned now.
+        partitions: Vec<TopicPartition>,
+        /// Messages of older generations are dropped.
+        generation: u64,
+        /// To look at the cluster from the side.
+        view: Arc<dyn View>,
+        /// The lower of the layers.
+        reply: oneshot::Sender<Standing>,
+    },
+    /// Partitions go away: commit what is open, or drop it, then acknowledge.
+    Revoke {
+        /// Leaving.
+        partitions: Vec<TopicPartition>,
+        /// Sent when nothing of them is open any more.
+        ack: oneshot::Sender<()>,
+    },
+    /// Records of our topics, in order per topic-partition.
+    Messages(Vec<Message>),
+    /// Everything below `next_offset` has been read.
+    EndOfPartition {
+        /// Where.
+        tp: TopicPartition,
+        /// First offset not there yet, or not visible yet.
+        next_offset: i64,
+        /// Of the assignment.
+        generation: u64,
+    },
+    /// The log does not go on where a table of the topic stands: what becomes of this one?
+    Gap {
+        /// What is wrong.
+        gap: Gap,
+        /// Whether this table reads on, at the first record that the log has.
+        reply: oneshot::Sender<GapDecision>,
+    },
+    /// Commit what is open now.
+    Flush,
+    /// Commit what is open and end.
+    Drain,
+}
+
+/// What a worker tells the pipeline.
+#[derive(Debug)]
+pub enum Report {
+    /// Both layers hold everything below this.
+    Committed {
+        /// Index of the worker.
+        worker: usize,
+        /// The lower of the layers, by topic-partition.
+        checkpoint: Checkpoint,
+        /// The layers by name, with their UUIDs: for the metadata of the group's offsets.
+        tables: Vec<(String, String)>,
+    },
+    /// What the table keeps in memory between batches.
+    Memory {
+        /// Index of the worker.
+        worker: usize,
+        /// Bytes of the key index.
+        index_bytes: usize,
+        /// Keys in it.
+        index_keys: usize,
+    },
+    /// Nothing more is taken; other tables go on.
+    Halted {
+        /// Index of the worker.
+        worker: usize,
+        /// For people.
+        reason: String,
+        /// Whether a policy halted it (exit code 3) rather than a failure.
+        by_policy: bool,
+    },
+    /// The batch was lost to another writer: read these again from the table's checkpoint.
+    Rewind {
+        /// Index of the worker.
+        worker: usize,
+        /// What to read again.
+        partitions: Vec<TopicPartition>,
+    },
+    /// Bytes of messages that need no memory any more.
+    Released {
+        /// How many.
+        bytes: usize,
+    },
+    /// A flush that was asked for is done, as far as it could be.
+    Flushed {
+        /// Index of the worker.
+        worker: usize,
+        /// Whether everything taken is committed.
+        is_empty: bool,
+    },
+    /// The worker has ended.
+    Drained {
+        /// Index of the worker.
+        worker: usize,
+    },
+}
