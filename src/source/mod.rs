@@ -12,6 +12,8 @@ mod kafka;
 mod poller;
 mod rebalance;
 mod starts;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::BTreeMap;

@@ -19,8 +19,9 @@ use super::kafka::{Control, to_message};
 use super::rebalance::{Context, Shared, lock};
 use super::{GroupOffset, Message, SourceEvent, starts};
 
-/// Most records handed out at once.
+/// Most records handed out at once, and most bytes but for the last record.
 const CHUNK: usize = 1_000;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// How long `poll` may sleep: the longest that a command waits.
 const POLL: Duration = Duration::from_millis(50);
@@ -36,6 +37,7 @@ pub(super) struct Poller {
     ends: Sender<EndAsked>,
     /// Read and not handed out yet.
     chunk: Vec<Message>,
+    chunk_bytes: usize,
     /// One shared name for each topic, so that records do not copy it.
     names: BTreeMap<String, Arc<str>>,
     /// What the group was told last, to say it again when leaving.
@@ -56,6 +58,7 @@ impl Poller {
             commands,
             ends,
             chunk: Vec::new(),
+            chunk_bytes: 0,
             names: BTreeMap::new(),
             told: BTreeMap::new(),
             finish_at: None,
@@ -82,12 +85,15 @@ impl Poller {
                 Err(error) => Err(error),
             });
             match polled {
-                Some(Ok(Some(message))) => self.chunk.push(message),
+                Some(Ok(Some(message))) => {
+                    self.chunk_bytes += message.weight();
+                    self.chunk.push(message);
+                }
                 Some(Ok(None)) => {}
                 Some(Err(error)) => self.on_error(error),
                 None => self.hand_out(),
             }
-            if self.chunk.len() >= CHUNK {
+            if self.chunk.len() >= CHUNK || self.chunk_bytes >= CHUNK_BYTES {
                 self.hand_out();
             }
         }
@@ -197,7 +203,7 @@ impl Poller {
             return;
         }
         let chunk = std::mem::take(&mut self.chunk);
-        let bytes: usize = chunk.iter().map(Message::weight).sum();
+        let bytes = std::mem::take(&mut self.chunk_bytes);
         self.shared.out_bytes.fetch_add(bytes, Ordering::Relaxed);
         let _ = self.shared.events.send(SourceEvent::Messages(chunk));
     }

@@ -2,37 +2,56 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use lakebed_schemas::config::Kafka;
 use lakebed_schemas::position::TopicPartition;
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{LOOKUP, group_client, metadata_client};
+use super::rebalance::lock;
 use super::{GroupOffset, View};
 
-/// A look at the cluster from the side. Connects when it is asked: seldom, and only for partitions
-/// of which the tables know nothing.
+/// A look at the cluster from the side. Connects when it is asked first: seldom, and only for
+/// partitions of which the tables know nothing.
 pub(super) struct KafkaView {
     kafka: Kafka,
     /// Topics that were there when the source was opened.
     known: BTreeSet<String>,
+    lookup: Kept,
+    group: Kept,
 }
+
+/// A client, kept for the next question: many tables may ask at once.
+type Kept = Arc<Mutex<Option<BaseConsumer>>>;
+
+type Connect = fn(&Kafka) -> Result<BaseConsumer, String>;
 
 impl KafkaView {
     pub(super) fn new(kafka: &Kafka, known: Vec<String>) -> Self {
-        Self { kafka: kafka.clone(), known: known.into_iter().collect() }
+        let known = known.into_iter().collect();
+        Self { kafka: kafka.clone(), known, lookup: Kept::default(), group: Kept::default() }
     }
 
-    /// Does something with the settings on a thread that may wait.
+    /// Asks with a kept client, on a thread that may wait.
     async fn ask<T: Send + 'static>(
         &self,
-        what: impl FnOnce(&Kafka) -> Result<T, String> + Send + 'static,
+        kept: &Kept,
+        connect: Connect,
+        what: impl FnOnce(&BaseConsumer) -> Result<T, String> + Send + 'static,
     ) -> Result<T, String> {
-        let kafka = self.kafka.clone();
-        let asked = tokio::task::spawn_blocking(move || what(&kafka)).await;
-        asked.map_err(|error| format!("a look-up at the brokers died: {error}"))?
+        let (kept, kafka) = (kept.clone(), self.kafka.clone());
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut kept = lock(&kept);
+            let client = match kept.take() {
+                Some(client) => client,
+                None => connect(&kafka)?,
+            };
+            what(kept.insert(client))
+        });
+        asked.await.map_err(|error| format!("a look-up at the brokers died: {error}"))?
     }
 }
 
@@ -44,8 +63,7 @@ impl View for KafkaView {
 
     async fn ends(&self, topic: &str) -> Result<BTreeMap<i32, i64>, String> {
         let topic = topic.to_owned();
-        self.ask(move |kafka| {
-            let client = metadata_client(kafka)?;
+        self.ask(&self.lookup, metadata_client, move |client| {
             let failed = |error| format!("topic `{topic}`: could not look up its ends: {error}");
             let metadata = client.fetch_metadata(Some(&topic), LOOKUP).map_err(failed)?;
             let found = metadata.topics().iter().find(|found| found.name() == topic);
@@ -64,10 +82,10 @@ impl View for KafkaView {
         for tp in partitions {
             asked.add_partition(&tp.topic, tp.partition);
         }
-        self.ask(move |kafka| {
-            let client = group_client(kafka)?;
+        let group = self.kafka.group_id.clone();
+        self.ask(&self.group, group_client, move |client| {
             let told = client.committed_offsets(asked, LOOKUP).map_err(|error| {
-                format!("could not look up the offsets of group `{}`: {error}", kafka.group_id)
+                format!("could not look up the offsets of group `{group}`: {error}")
             })?;
             Ok(told.elements().iter().filter_map(told_of).collect())
         })
