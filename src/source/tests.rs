@@ -297,7 +297,7 @@ async fn the_group_remembers_offsets_and_what_holds_them() {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(found, [told.clone()]);
+    assert_eq!(found, std::slice::from_ref(&told));
     // What is said when leaving is the same, note and all.
     member.leave().await;
     assert_eq!(view.group(&both).await.expect("an answer"), [told]);
