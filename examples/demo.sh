@@ -7,5 +7,7 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/.cache/lakebed/target}"
 
 bash tests/parts/install.sh --build-only
 [ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"
-cargo build --locked --bin lakebed
+# Exactly what `tests/run.sh` builds, so that nothing is compiled twice by whoever runs both: cargo
+# chooses the features of dependencies by what is built, examples (with what only tests need) included.
+cargo build --locked --workspace --bins --examples --features failpoints
 exec "$CARGO_TARGET_DIR/debug/lakebed" demo "$@"

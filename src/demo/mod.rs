@@ -3,7 +3,8 @@
 //! Needs nothing but the binary. The broker is librdkafka's own, in memory; it keeps only 5 MiB a
 //! partition, so changes are made no faster than the tables commit them.
 
-mod generator;
+mod event;
+pub mod generator;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ use crate::source::{
 };
 use crate::tables::{self, ConfiguredTables};
 use crate::telemetry::Telemetry;
-use generator::{Event, Generator, Order, TOPIC};
+use generator::{Event, Generator, Order, ShopOptions, TOPIC};
 
 /// Partitions of the topic.
 const PARTITIONS: i32 = 4;
@@ -40,8 +41,13 @@ const PARTITIONS: i32 = 4;
 /// Memory for records and indexes.
 const MEMORY: u64 = 256 * 1024 * 1024;
 
-/// Bytes produced ahead of the tables: well below what the broker keeps in its partitions.
-const AHEAD_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes produced before the records that came this far earlier must be in the tables: twice this
+/// is ahead of them at most, well below what the broker keeps in its partitions.
+const STRIDE_BYTES: usize = 6 * 1024 * 1024;
+
+/// Rows of a batch. Less than a stride of events, so that a full batch and not its age lets the
+/// shop go on.
+const BATCH_ROWS: usize = 1_000;
 
 /// How long the tables may stand still before the demonstration gives up.
 const STALLED: Duration = Duration::from_secs(60);
@@ -129,7 +135,7 @@ fn config_text(options: &DemoOptions, brokers: &str) -> String {
          kafka: {{ bootstrap_servers: \"{brokers}\" }}\n\
          lake: {{ location: {lake}, format: {format} }}\n\
          tables: [{{ topic: {TOPIC} }}]\n\
-         batch: {{ max_age: 1s, max_rows: 5000 }}\n\
+         batch: {{ max_age: 1s, max_rows: {BATCH_ROWS} }}\n\
          http: false\n"
     )
 }
@@ -193,17 +199,18 @@ async fn produce(
     options: &DemoOptions,
 ) -> Result<(Generator, u64), String> {
     let bar = progress_bar(options.changes);
-    let mut generator = Generator::new(options.seed);
-    let (mut records, mut ahead) = (0u64, 0usize);
+    let mut generator =
+        Generator::new(&ShopOptions { seed: options.seed, ..ShopOptions::default() });
+    let (mut records, mut stride, mut last_stride) = (0u64, 0usize, 0u64);
     for change in 0..options.changes {
         for event in generator.change() {
-            ahead += event.key.len() + event.value.as_ref().map_or(0, Vec::len);
+            stride += event.key.len() + event.value.as_ref().map_or(0, Vec::len);
             send(producer, &event).await?;
             records += 1;
         }
-        if ahead > AHEAD_BYTES {
-            wait_committed(committed, records).await?;
-            ahead = 0;
+        if stride > STRIDE_BYTES {
+            wait_committed(committed, last_stride).await?;
+            (stride, last_stride) = (0, records);
         }
         if change % 100 == 0 {
             bar.set_position(change);
