@@ -39,7 +39,8 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { record_bytes_max: 8 << 20, depth_max: DEPTH_MAX, fields_max: 5_000 }
+        // As much as Athena reads in one row; brokers take 1 MiB unless told otherwise.
+        Self { record_bytes_max: 32 << 20, depth_max: DEPTH_MAX, fields_max: 5_000 }
     }
 }
 

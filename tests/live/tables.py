@@ -201,8 +201,9 @@ def log_problems(records: list[Record], bronze: list[Row]) -> list[str]:
 
 def in_order(rows: list[Row]) -> list[Row]:
     """By the place in Kafka that a row came from, which no two rows of a table share."""
-    start = "_cdc_" if rows and "_cdc_topic" in rows[0] else "_"
-    names = [f"{start}{part}" for part in ("topic", "partition", "offset")]
+    silver = ("_cdc_topic", "_cdc_partition", "_cdc_offset")
+    bronze = ("_topic", "_kafka_partition", "_offset")
+    names = silver if rows and "_cdc_topic" in rows[0] else bronze
     return sorted(rows, key=lambda row: tuple(row[name] for name in names))
 
 

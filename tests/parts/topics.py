@@ -13,6 +13,7 @@ from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
+    KafkaError,
     KafkaException,
     Producer,
     TopicPartition,
@@ -230,13 +231,26 @@ def end_offsets(kafka: Kafka, topic: str, read_committed: bool = False) -> dict[
 
 def committed_offsets(kafka: Kafka, group: str) -> dict[tuple[str, int], int]:
     """What the consumer group has committed: (topic, partition) to next offset."""
-    request = [ConsumerGroupTopicPartitions(group)]
-    answer = kafka.admin.list_consumer_group_offsets(request)[group].result(_SECONDS)
+    answer = _group_offsets(kafka, group)
     return {
         (place.topic, place.partition): place.offset
         for place in answer.topic_partitions
         if place.offset >= 0
     }
+
+
+def _group_offsets(kafka: Kafka, group: str) -> ConsumerGroupTopicPartitions:
+    """Asks again while the broker still reads the group's partition."""
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        request = [ConsumerGroupTopicPartitions(group)]
+        try:
+            return kafka.admin.list_consumer_group_offsets(request)[group].result(_SECONDS)
+        except KafkaException as error:
+            loading = error.args[0].code() == KafkaError.COORDINATOR_LOAD_IN_PROGRESS
+            if not loading or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 def _partitions(kafka: Kafka, topic: str) -> list[int]:

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use lakebed_schemas::position::{CheckpointDelta, Fit, NextOffset};
 use roaring::RoaringBitmap;
@@ -15,15 +14,10 @@ use super::delta_log::DeltaLog;
 use super::log_files::entry_path;
 use super::replay::{COMMIT_ID, Entry, Known, State, commit_id};
 use super::{progress, protocol, schema, stats};
+use crate::clock::now_ms;
 use crate::log::{CommitOutcome, DataFile, TableChange, TableOptions};
 use crate::storage::PutOutcome;
 use crate::{Error, Result, failpoint};
-
-/// Milliseconds since the epoch.
-pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
 
 fn engine() -> String {
     format!("lakebed/{}", env!("CARGO_PKG_VERSION"))

@@ -12,6 +12,7 @@ use super::actions::{Action, Format, Metadata, parse, render};
 use super::log_files::{LAST_CHECKPOINT, LogFiles, entry_path};
 use super::replay::{Entry, Known, State, commit_id};
 use super::{commit, log_checkpoint, progress, protocol, schema};
+use crate::clock::now_ms;
 use crate::log::{CommitOutcome, Head, MaintenanceReport, TableChange, TableLog, TableOptions};
 use crate::storage::Storage;
 use crate::table::field_ids;
@@ -99,7 +100,7 @@ fn first_entry(
     options: &TableOptions,
     schema: &TableSchema,
 ) -> Result<Vec<Action>> {
-    let now = commit::now_ms();
+    let now = now_ms();
     let deletion_vectors = !schema.key.is_empty();
     let mut metadata = Metadata {
         id: Uuid::new_v4().to_string(),

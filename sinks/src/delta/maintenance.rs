@@ -12,11 +12,11 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 
 use super::actions::{Add, decode_path};
-use super::commit::now_ms;
 use super::deletion_vectors::stored_in;
 use super::delta_log::DeltaLog;
 use super::log_checkpoint;
 use super::log_files::{LAST_CHECKPOINT, LogFiles, checkpoint_path};
+use crate::clock::now_ms;
 use crate::log::{MaintenanceReport, TableLog};
 use crate::storage::{Entry, PutOutcome};
 use crate::{Error, Result, failpoint};

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt};
 use iceberg::spec::{ManifestFile, SnapshotRef, TableMetadata};
 
-use super::metadata::{self, now_ms};
+use super::metadata;
 use super::pointer::version_of;
 use super::progress::{self, lineage};
 use super::state::{READS_AT_ONCE, Reader, State};
 use crate::Result;
+use crate::clock::now_ms;
 use crate::failpoint;
 use crate::log::{MaintenanceReport, Retention};
 use crate::storage::{Entry, Storage};

@@ -1,7 +1,6 @@
 //! Table metadata: that of a new table, and that of the next version.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::SystemTime;
 
 use iceberg::spec::{
     FormatVersion, Operation, PartitionSpec, Schema, Snapshot, Summary, TableMetadata, Transform,
@@ -12,6 +11,7 @@ use uuid::Uuid;
 
 use super::convert::{from_iceberg, library, to_iceberg};
 use super::progress;
+use crate::clock::now_ms;
 use crate::log::Retention;
 use crate::{Error, Result};
 
@@ -23,12 +23,6 @@ const PREVIOUS_VERSIONS_MAX: &str = "write.metadata.previous-versions-max";
 const KEY: &str = "lakebed.key";
 /// Ids of partition fields count from here.
 const FIRST_PARTITION_ID: i32 = 1000;
-
-/// Milliseconds since the epoch, now.
-pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
 
 /// Metadata of an empty table with these columns (ids assigned).
 ///
