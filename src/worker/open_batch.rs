@@ -17,7 +17,7 @@ use lakebed_schemas::value::Value;
 use lakebed_sinks::table::{AppendBatch, UpsertBatch};
 
 use super::layers::Layers;
-use super::silver_rows::{Place, SilverRows};
+use super::silver_rows::{Place, Refused, SilverRows};
 use crate::dead_letter::DeadLetter;
 use crate::metrics::TableMetrics;
 use crate::source::Message;
@@ -211,14 +211,7 @@ impl OpenBatch {
         let place = Place { tp: &tp, offset };
         let mut error = None;
         if let Decoded::Malformed { reason } = &decoded {
-            self.metrics.bad_record();
-            let BadRecords::DeadLetterTopic(topic) = &self.bad_records else {
-                return Err(format!(
-                    "{tp}@{offset}: {reason}; correct the source, or set `bad_records: \
-                     {{ dead_letter_topic: … }}` to keep such records aside and go on"
-                ));
-            };
-            error = Some((reason.clone(), topic.clone()));
+            error = Some(self.set_aside(place, reason.clone())?);
         } else if let (true, Some(silver)) = (for_silver, &mut self.silver) {
             let taken = match &decoded {
                 Decoded::Change(event) => {
@@ -228,7 +221,11 @@ impl OpenBatch {
                 Decoded::Tombstone { key } => silver.push_tombstone(place, key.as_ref()),
                 Decoded::Malformed { .. } | Decoded::Other { .. } => Ok(()),
             };
-            taken.map_err(|refused| format!("{tp}@{offset}: {}", refused.0))?;
+            match taken {
+                Ok(()) => {}
+                Err(Refused::Record(reason)) => error = Some(self.set_aside(place, reason)?),
+                Err(Refused::Table(reason)) => return Err(format!("{tp}@{offset}: {reason}")),
+            }
         }
         if let Decoded::Change(event) = &decoded {
             *self.ops.entry(event.op.letter()).or_default() += 1;
@@ -239,7 +236,9 @@ impl OpenBatch {
         }
         let (next, fingerprint) = (offset + 1, Some(message.fingerprint()));
         if for_bronze {
-            let row = bronze::row(&record, &decoded, bronze::Remarks::default());
+            let error = error.as_ref().map(|(reason, _)| reason.as_str());
+            let remarks = bronze::Remarks { error, ..bronze::Remarks::default() };
+            let row = bronze::row(&record, &decoded, remarks);
             self.held_bytes += row.iter().map(Value::weight).sum::<usize>();
             self.bronze_rows.push((tp.clone(), row));
             self.bronze_progress.extend(&tp, offset, next, fingerprint);
@@ -271,6 +270,22 @@ impl OpenBatch {
             }
             self.schemas_seen.insert(hash.clone());
             self.schemas.insert(hash.clone(), text);
+        }
+    }
+
+    /// What becomes of a bad record: its reason and the topic that it goes to.
+    ///
+    /// # Errors
+    /// With the place and the reason when the policy is to halt.
+    fn set_aside(&self, place: Place<'_>, reason: String) -> Result<(String, String), String> {
+        self.metrics.bad_record();
+        match &self.bad_records {
+            BadRecords::DeadLetterTopic(topic) => Ok((reason, topic.clone())),
+            BadRecords::Halt => Err(format!(
+                "{}@{}: {reason}; correct the source, or set `bad_records: {{ dead_letter_topic: … \
+                 }}` to keep such records aside and go on",
+                place.tp, place.offset
+            )),
         }
     }
 

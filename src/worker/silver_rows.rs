@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lakebed_schemas::change_event::{ChangeEvent, Op, Row, RowShape};
 use lakebed_schemas::column::TableSchema;
-use lakebed_schemas::evolve::{self, KeyPlan, Plan, Rules};
+use lakebed_schemas::evolve::{self, KeyPlan, Plan, Refusal, Rules};
 use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::Value;
 use lakebed_sinks::table::KeyChange;
@@ -17,9 +17,14 @@ use crate::fold::{Fold, RowChange};
 /// Most plans kept: schemaless topics may show many shapes, and the look-up is a scan.
 const PLANS_MAX: usize = 64;
 
-/// Why an event cannot go into silver. Halts the table: nothing is dropped.
+/// Why an event cannot go into silver.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused(pub String);
+pub enum Refused {
+    /// This record is not what the table's records are: the policy for bad records decides.
+    Record(String),
+    /// The table cannot go on as it is, and so would the next record say. It halts.
+    Table(String),
+}
 
 /// Place of a record, for the system columns.
 #[derive(Debug, Clone, Copy)]
@@ -139,7 +144,7 @@ impl SilverRows {
     ) -> Result<(), Refused> {
         match event.op {
             Op::Truncate => {
-                return Err(Refused(
+                return Err(Refused::Table(
                     "a truncate event, which is not applied yet: delete the rows at the source \
                      instead, or leave `skipped.operations` at its default"
                         .into(),
@@ -160,7 +165,7 @@ impl SilverRows {
             return Ok(());
         }
         let after = event.after.as_ref().ok_or_else(|| {
-            Refused(format!("an event of op `{}` without `after`", event.op.letter()))
+            Refused::Record(format!("an event of op `{}` without `after`", event.op.letter()))
         })?;
         if self.schema.is_none() {
             self.schema = Some(self.create(key_row, after)?);
@@ -221,8 +226,13 @@ impl SilverRows {
         let index = match known {
             Some(index) => index,
             None => {
-                let plan =
-                    evolve::key_plan(schema, &key.shape, &self.rules.columns).map_err(refused)?;
+                let plan = evolve::key_plan(schema, &key.shape, &self.rules.columns);
+                let plan = plan.map_err(|refusal| match refusal {
+                    Refusal::KeyMissing(_) if self.rules.key.is_empty() => {
+                        Refused::Record(refusal.to_string())
+                    }
+                    refusal => refused(refusal),
+                })?;
                 keep(&mut self.key_plans, plan)
             }
         };
@@ -276,9 +286,9 @@ fn keep<P>(plans: &mut Vec<P>, plan: P) -> usize {
 }
 
 fn refused(reason: impl ToString) -> Refused {
-    Refused(reason.to_string())
+    Refused::Table(reason.to_string())
 }
 
 fn no_schema() -> Refused {
-    Refused("a row before the table's columns are known: this is a fault of Lakebed".into())
+    Refused::Table("a row before the table's columns are known: this is a fault of Lakebed".into())
 }
