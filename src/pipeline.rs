@@ -19,9 +19,9 @@ use tracing::{info, warn};
 use crate::health::{Health, Milestone};
 use crate::memory::MemoryBudget;
 use crate::metrics::{Metrics, TableMetrics};
-use crate::source::{GapDecision, Message, Source, SourceEvent, Start, Starts};
+use crate::source::{GapDecision, Message, Source, SourceEvent, Starts};
 use crate::telemetry::Telemetry;
-use crate::worker::{Command, Gap, Report, Standing};
+use crate::worker::{Command, Gap, Report};
 
 /// How long open batches may take to commit when the process is asked to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
@@ -267,14 +267,12 @@ impl Run {
         }
         let health = self.health.clone();
         tokio::spawn(async move {
-            let standings = futures::future::join_all(answers).await;
-            let lowest = lowest(standings.into_iter().flatten());
-            if lowest.values().all(Result::is_ok) {
+            let starts = futures::future::join_all(answers).await;
+            let starts = common(starts.into_iter().flatten());
+            if starts.values().all(Result::is_ok) {
                 health.reached(Milestone::CatalogReached);
             }
-            let start = |next: Option<NextOffset>| next.map_or(Start::Earliest, Start::At);
-            let starts = lowest.into_iter().map(|(tp, next)| (tp, next.map(start)));
-            let _ = reply.send(starts.collect());
+            let _ = reply.send(starts);
         });
     }
 
@@ -415,18 +413,18 @@ impl Run {
     }
 }
 
-/// Where the lowest of several tables stands, in each partition that one of them reads.
-fn lowest(standings: impl IntoIterator<Item = Standing>) -> Standing {
-    let mut lowest = Standing::new();
-    for (tp, next) in standings.into_iter().flatten() {
-        let both = match (lowest.remove(&tp), next) {
-            (None, next) => next,
-            (Some(Ok(low)), Ok(next)) => Ok(lower(low, next)),
+/// Where to begin for several tables, in each partition that one of them reads.
+fn common(tables: impl IntoIterator<Item = Starts>) -> Starts {
+    let mut common = Starts::new();
+    for (tp, start) in tables.into_iter().flatten() {
+        let both = match (common.remove(&tp), start) {
+            (None, start) => start,
+            (Some(Ok(ours)), Ok(theirs)) => Ok(ours.and(theirs)),
             (Some(Err(reason)), _) | (_, Err(reason)) => Err(reason),
         };
-        lowest.insert(tp, both);
+        common.insert(tp, both);
     }
-    lowest
+    common
 }
 
 /// The lower of two stored offsets; a table that has none stands below all others.

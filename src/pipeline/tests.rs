@@ -7,10 +7,9 @@ mod world;
 
 use std::time::Duration;
 
-use lakebed_schemas::position::{NextOffset, TopicPartition};
+use lakebed_schemas::position::TopicPartition;
 
 use super::RunEnd;
-use crate::source::Start;
 use world::{Setting, TOPIC, World, change, head};
 
 const SILVER: &str = "silver.public_orders";
@@ -20,19 +19,12 @@ fn tp(partition: i32) -> TopicPartition {
     TopicPartition::new(TOPIC, partition)
 }
 
-fn offset(start: &Start) -> Option<i64> {
-    match start {
-        Start::At(NextOffset { offset, .. }) => Some(*offset),
-        Start::Earliest => None,
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn progress_without_records_is_committed_by_itself_and_once() {
     let folder = tempfile::tempdir().expect("folder");
     let quiet_every = Duration::from_millis(300);
     let world = World::start(&folder, &Setting { quiet_every, ..Setting::default() });
-    assert_eq!(world.assign(1, &[tp(0)]).await, [(tp(0), Start::Earliest)].into());
+    assert_eq!(world.assign(1, &[tp(0)]).await[&tp(0)].at, None, "at the beginning");
     world.read((0..3).map(|n| change(&tp(0), n, n, 1)).collect());
     world.stands_at(SILVER, &tp(0), 3).await;
 
@@ -82,6 +74,6 @@ async fn progress_without_records_waits_for_its_time_but_not_beyond_a_stop() {
     }
     let world = World::start(&folder, &Setting::default());
     let starts = world.assign(1, &[tp(0)]).await;
-    assert_eq!(offset(&starts[&tp(0)]), Some(7));
+    assert_eq!(starts[&tp(0)].at, Some(7));
     assert_eq!(world.stop().await, RunEnd::Done);
 }

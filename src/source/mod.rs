@@ -70,12 +70,39 @@ impl Message {
 }
 
 /// Where to begin in a topic-partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// At the first record that the log still has.
-    Earliest,
-    /// At a stored offset; the fingerprint tells whether it is still the same log.
-    At(NextOffset),
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Start {
+    /// The offset; `None`: the first record that the log still has.
+    pub at: Option<i64>,
+    /// Where tables stand: the log has to go on where each of them does, which their fingerprints
+    /// tell.
+    pub stored: Vec<NextOffset>,
+}
+
+impl Start {
+    /// Where a table begins that stands there, in all its layers; `None` where one holds nothing.
+    pub fn of(layers: &[Option<NextOffset>]) -> Self {
+        let at: Option<Vec<i64>> = layers.iter().map(|next| Some((*next)?.offset)).collect();
+        let mut start = Self { at: at.and_then(|at| at.into_iter().min()), stored: Vec::new() };
+        start.add(layers.iter().copied().flatten());
+        start
+    }
+
+    /// Where to begin for both: at the lower. A table that holds nothing is below all others.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.at = self.at.zip(other.at).map(|(ours, theirs)| ours.min(theirs));
+        self.add(other.stored);
+        self
+    }
+
+    fn add(&mut self, stored: impl IntoIterator<Item = NextOffset>) {
+        for next in stored {
+            if !self.stored.contains(&next) {
+                self.stored.push(next);
+            }
+        }
+    }
 }
 
 /// Why a stored offset cannot be gone on from.

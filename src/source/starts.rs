@@ -3,6 +3,7 @@
 //! All of that may take long, for a table's storage may not answer. It is done by a thread of its
 //! own, so that the poll thread goes on with the partitions that are read already.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -83,21 +84,25 @@ fn resolve(
 }
 
 /// The offset to begin at; `None`: do not read.
-fn begin_at(shared: &Shared, tp: &TopicPartition, start: Start) -> Result<Option<i64>, String> {
-    let next = match start {
-        Start::At(next) => next,
-        Start::Earliest => return Ok(Some(lock(&shared.lookup).bounds(tp)?.0)),
-    };
-    let gap = lock(&shared.lookup).gap(tp, next)?;
-    let Some((kind, log_start, log_end)) = gap else { return Ok(Some(next.offset)) };
-    let (reply, answer) = oneshot::channel();
-    let stored = next.offset;
-    let event = SourceEvent::Gap { tp: tp.clone(), stored, log_start, log_end, kind, reply };
-    let _ = shared.events.send(event);
-    match wait(shared, answer) {
-        Some(GapDecision::GoOn) => Ok(Some(log_start)),
-        Some(GapDecision::Stop) => Ok(None),
-        None => Err("nobody decided about the gap in time".into()),
+fn begin_at(shared: &Shared, tp: &TopicPartition, mut start: Start) -> Result<Option<i64>, String> {
+    // The highest first: that the topic was made anew weighs more than what retention took.
+    start.stored.sort_by_key(|next| Reverse(next.offset));
+    for next in start.stored {
+        let gap = lock(&shared.lookup).gap(tp, next)?;
+        let Some((kind, log_start, log_end)) = gap else { continue };
+        let (reply, answer) = oneshot::channel();
+        let stored = next.offset;
+        let event = SourceEvent::Gap { tp: tp.clone(), stored, log_start, log_end, kind, reply };
+        let _ = shared.events.send(event);
+        return match wait(shared, answer) {
+            Some(GapDecision::GoOn) => Ok(Some(log_start)),
+            Some(GapDecision::Stop) => Ok(None),
+            None => Err("nobody decided about the gap in time".into()),
+        };
+    }
+    match start.at {
+        Some(offset) => Ok(Some(offset)),
+        None => Ok(Some(lock(&shared.lookup).bounds(tp)?.0)),
     }
 }
 

@@ -271,14 +271,13 @@ impl Layers {
         self.silver.as_ref().map(|table| table.head().schema.clone())
     }
 
-    /// Where reading must go on: the lower of the layers that are on.
-    pub fn next(&self, tp: &TopicPartition) -> Option<NextOffset> {
+    /// Where each of the layers that are on stands, or begins.
+    pub fn next(&self, tp: &TopicPartition) -> Vec<Option<NextOffset>> {
         let on = [
             self.options.bronze.as_ref().map(|_| self.bronze_next(tp)),
             self.options.silver.as_ref().map(|_| self.silver_next(tp)),
         ];
-        let stored: Option<Vec<NextOffset>> = on.into_iter().flatten().collect();
-        stored?.into_iter().min_by_key(|next| next.offset)
+        on.into_iter().flatten().collect()
     }
 
     /// The lower of the layers, for every topic-partition that all of them have.

@@ -1,23 +1,18 @@
 //! What the pipeline and a worker say to each other.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lakebed_schemas::position::{Checkpoint, NextOffset, TopicPartition};
+use lakebed_schemas::position::{Checkpoint, TopicPartition};
 use tokio::sync::oneshot;
 
-use crate::source::{GapDecision, GapKind, Message, View};
-
-/// Where a table stands in each partition: `None` where it has no offset, an error where that
-/// cannot be told now. Partitions left out are not read for it.
-pub type Standing = BTreeMap<TopicPartition, Result<Option<NextOffset>, String>>;
+use crate::source::{GapDecision, GapKind, Message, Starts, View};
 
 /// A stored offset that the log does not continue.
 #[derive(Debug, Clone)]
 pub struct Gap {
     /// Where.
     pub tp: TopicPartition,
-    /// The lowest stored next offset of the topic's tables.
+    /// A stored next offset of one of the topic's tables.
     pub stored: i64,
     /// First offset of the log.
     pub log_start: i64,
@@ -37,8 +32,8 @@ pub enum Command {
         generation: u64,
         /// To look at the cluster from the side.
         view: Arc<dyn View>,
-        /// The lower of the layers.
-        reply: oneshot::Sender<Standing>,
+        /// Where each begins for this table; those left out are not read for it.
+        reply: oneshot::Sender<Starts>,
     },
     /// Partitions go away: commit what is open, or drop it, then acknowledge.
     Revoke {

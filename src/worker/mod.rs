@@ -23,13 +23,13 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 pub use layers::{LayerOptions, LayerPlace, Layers};
-pub use messages::{Command, Gap, Report, Standing};
+pub use messages::{Command, Gap, Report};
 pub use open_batch::{BatchLimits, OpenBatch};
 pub use schema_texts::SchemaTexts;
 pub use silver_rows::{SilverRows, SilverRules};
 
 use crate::metrics::TableState;
-use crate::source::{GapDecision, GapKind, Message, View};
+use crate::source::{GapDecision, GapKind, Message, Start, Starts, View};
 
 /// How long to wait before a failed write is tried again: first and longest.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -170,13 +170,16 @@ impl Worker {
         partitions: &[TopicPartition],
         generation: u64,
         view: &Arc<dyn View>,
-    ) -> Standing {
+    ) -> Starts {
         if self.halted {
-            return Standing::new();
+            return Starts::new();
         }
         match self.settle_in(partitions, generation, view.as_ref()).await {
-            Ok(()) if self.halted => Standing::new(),
-            Ok(()) => partitions.iter().map(|tp| (tp.clone(), Ok(self.layers.next(tp)))).collect(),
+            Ok(()) if self.halted => Starts::new(),
+            Ok(()) => {
+                let start = |tp| Ok(Start::of(&self.layers.next(tp)));
+                partitions.iter().map(|tp| (tp.clone(), start(tp))).collect()
+            }
             Err(failure) if failure.kind() == ErrorKind::Unavailable => {
                 let reason = format!("table `{}`: {}", self.name, failure.chain());
                 partitions.iter().map(|tp| (tp.clone(), Err(reason.clone()))).collect()
@@ -184,7 +187,7 @@ impl Worker {
             // Trying again would not help, and must not keep other tables waiting.
             Err(failure) => {
                 self.halt(&failure.chain(), false);
-                Standing::new()
+                Starts::new()
             }
         }
     }
@@ -238,13 +241,15 @@ impl Worker {
         if self.halted {
             return GapDecision::Stop;
         }
-        let Some(next) = self.layers.next(tp) else { return GapDecision::GoOn };
+        let layers = self.layers.next(tp);
+        let Some(next) = layers.iter().flatten().map(|next| next.offset).min() else {
+            return GapDecision::GoOn;
+        };
         let stands = format!(
-            "{tp}: the table stands at offset {}, the log holds [{log_start}, {log_end}): {kind}",
-            next.offset
+            "{tp}: the table stands at offset {next}, the log holds [{log_start}, {log_end}): {kind}"
         );
         let (reason, may_pass) = match kind {
-            GapKind::BehindRetention if next.offset >= *log_start => return GapDecision::GoOn,
+            GapKind::BehindRetention if next >= *log_start => return GapDecision::GoOn,
             GapKind::BehindRetention => (
                 format!(
                     "{stands}. Take a new snapshot of the source into a new table, or set \
@@ -263,7 +268,7 @@ impl Worker {
             ),
         };
         if may_pass {
-            let offsets = u64::try_from(log_start - next.offset).unwrap_or(0);
+            let offsets = u64::try_from(log_start - next).unwrap_or(0);
             warn!(table = %self.name, gap = %stands, offsets,
                   "going on behind a gap, as `on_gap: record` says");
             self.layers.passed_gap(tp, offsets);

@@ -1,7 +1,7 @@
 //! What becomes of tables whose stored offset the log does not continue.
 
 use super::world::{Setting, World, change, metric};
-use super::{SILVER, TOPIC, offset, tp};
+use super::{SILVER, TOPIC, tp};
 use crate::pipeline::RunEnd;
 use crate::source::{GapDecision, GapKind};
 
@@ -105,10 +105,34 @@ async fn a_table_that_cannot_be_opened_halts_and_the_others_go_on() {
     let starts = world.assign(1, &[tp(0), other]).await;
 
     assert_eq!(starts.keys().collect::<Vec<_>>(), [&tp(0)]);
-    assert_eq!(offset(&starts[&tp(0)]), None);
+    assert_eq!(starts[&tp(0)].at, None);
     world.read(vec![change(&tp(0), 0, 1, 1)]);
     world.stands_at(SILVER, &tp(0), 1).await;
     let halted = "lakebed_table_state{table=\"silver.public_other\",state=\"halted\"}";
     world.until_metric(halted, |value| value == 1.0).await;
     assert!(matches!(world.stop().await, RunEnd::Halted(tables) if tables.len() == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_begun_later_does_not_hide_that_the_topic_was_made_anew() {
+    let folder = tempfile::tempdir().expect("folder");
+    let world = standing(&folder, &Setting::default()).await;
+    world.stands_at(super::BRONZE, &tp(0), 3).await;
+    assert_eq!(world.stop().await, RunEnd::Done);
+
+    let entry = "  - topic: shop.public.orders\n    name: twin\n    format: delta\n";
+    let world = World::start(&folder, &Setting { entry, ..Setting::default() });
+    let start = world.assign(1, &[tp(0)]).await[&tp(0)].clone();
+    assert_eq!(start.at, None, "the new one begins at the beginning");
+    let stored: Vec<i64> = start.stored.iter().map(|next| next.offset).collect();
+    assert_eq!(stored, [3], "and the log is compared with what the old one holds");
+
+    let decision = world.gap(&tp(0), GapKind::BeyondEnd, [3, 0, 2]).await;
+    assert_eq!(decision, GapDecision::GoOn, "the new one is not concerned");
+    world.read((0..2).map(|n| change(&tp(0), n, n, 1)).collect());
+    world
+        .until_metric("lakebed_commits_total{table=\"silver.twin\",result=\"ok\"}", |n| n == 1.0)
+        .await;
+    let RunEnd::Halted(halted) = world.stop().await else { panic!("not halted") };
+    assert_eq!(halted.iter().map(|(table, _)| table.as_str()).collect::<Vec<_>>(), [SILVER]);
 }

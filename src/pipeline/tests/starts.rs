@@ -1,9 +1,8 @@
 //! Where reading begins in topics of which the tables know nothing, or know too much.
 
 use super::world::{Setting, Told, World, change};
-use super::{BRONZE, SILVER, offset, tp};
+use super::{BRONZE, SILVER, tp};
 use crate::pipeline::RunEnd;
-use crate::source::Start;
 
 fn latest() -> Setting {
     Setting { entry: "    start: latest\n", ..Setting::default() }
@@ -18,13 +17,13 @@ async fn latest_is_chosen_once_and_a_restart_before_the_first_record_does_not_ju
     let folder = tempfile::tempdir().expect("folder");
     let world = World::start_in(&folder, &latest(), told(&[(0, 10), (1, 0)]));
     let starts = world.assign(1, &[tp(0)]).await;
-    assert_eq!(offset(&starts[&tp(0)]), Some(10));
+    assert_eq!(starts[&tp(0)].at, Some(10));
     assert_eq!(world.stop().await, RunEnd::Done);
 
     // Ten records have come meanwhile; another member has the other partition now.
     let world = World::start_in(&folder, &latest(), told(&[(0, 20), (1, 7)]));
     let starts = world.assign(1, &[tp(0), tp(1)]).await;
-    assert_eq!([0, 1].map(|p| offset(&starts[&tp(p)])), [Some(10), Some(0)]);
+    assert_eq!([0, 1].map(|p| starts[&tp(p)].at), [Some(10), Some(0)]);
     assert_eq!(world.told.lock().expect("lock").ends_asked, 0, "nothing is chosen again");
 
     // What another table of the topic asked for is not taken.
@@ -47,11 +46,11 @@ async fn a_topic_that_turns_up_while_running_begins_at_the_beginning_and_stays_t
     let folder = tempfile::tempdir().expect("folder");
     let new = Told { new_topics: vec![super::TOPIC.to_owned()], ..told(&[(0, 10)]) };
     let world = World::start_in(&folder, &latest(), new);
-    assert_eq!(world.assign(1, &[tp(0)]).await[&tp(0)], Start::Earliest);
+    assert_eq!(world.assign(1, &[tp(0)]).await[&tp(0)].at, None);
     assert_eq!(world.stop().await, RunEnd::Done);
 
     let world = World::start_in(&folder, &latest(), told(&[(0, 10)]));
-    assert_eq!(world.assign(1, &[tp(0)]).await[&tp(0)], Start::Earliest);
+    assert_eq!(world.assign(1, &[tp(0)]).await[&tp(0)].at, None);
     assert_eq!(world.stop().await, RunEnd::Done);
 }
 
@@ -61,7 +60,7 @@ async fn a_partition_that_is_added_later_begins_at_the_beginning() {
     let world = World::start_in(&folder, &latest(), told(&[(0, 10)]));
     world.assign(1, &[tp(0)]).await;
     let starts = world.assign(2, &[tp(1)]).await;
-    assert_eq!(starts[&tp(1)], Start::Earliest);
+    assert_eq!(starts[&tp(1)].at, None);
     assert_eq!(world.stop().await, RunEnd::Done);
 
     // The same where the table was begun otherwise.
@@ -74,7 +73,7 @@ async fn a_partition_that_is_added_later_begins_at_the_beginning() {
     assert_eq!(world.stop().await, RunEnd::Done);
     let world = World::start_in(&folder, &latest(), told(&[(0, 10), (1, 10)]));
     let starts = world.assign(1, &[tp(0), tp(1)]).await;
-    assert_eq!((offset(&starts[&tp(0)]), starts[&tp(1)]), (Some(1), Start::Earliest));
+    assert_eq!((starts[&tp(0)].at, starts[&tp(1)].at), (Some(1), None));
     assert_eq!(world.stop().await, RunEnd::Done);
 }
 
@@ -121,7 +120,7 @@ async fn a_lost_table_is_begun_anew_where_the_configuration_says_so() {
     let told = lose(&folder, &["silver", "bronze"]).await;
     let setting = Setting { entry: "    on_lost_table: start\n", ..Setting::default() };
     let world = World::start_in(&folder, &setting, told);
-    assert_eq!(world.assign(1, &[tp(0)]).await[&tp(0)], Start::Earliest);
+    assert_eq!(world.assign(1, &[tp(0)]).await[&tp(0)].at, None);
     assert_eq!(world.stop().await, RunEnd::Done);
 }
 
@@ -132,7 +131,7 @@ async fn offsets_of_the_group_that_name_no_table_of_ours_are_ignored() {
         let mut told = lose(&folder, &["silver", "bronze"]).await;
         told.group.values_mut().for_each(|told| told.metadata = metadata.into());
         let world = World::start_in(&folder, &Setting::default(), told);
-        assert_eq!(world.assign(1, &[tp(0)]).await[&tp(0)], Start::Earliest, "{metadata}");
+        assert_eq!(world.assign(1, &[tp(0)]).await[&tp(0)].at, None, "{metadata}");
         assert_eq!(world.stop().await, RunEnd::Done);
     }
 }

@@ -240,8 +240,7 @@ fn starts(table: &Table, partitions: Vec<TopicPartition>) -> Starts {
     let start = |tp: TopicPartition| {
         let start = match table.next.get(&tp) {
             _ if table.silent.contains(&*tp.topic) => Err("the table does not answer".to_owned()),
-            Some(next) => Ok(Start::At(*next)),
-            None => Ok(Start::Earliest),
+            next => Ok(Start::of(&[next.copied()])),
         };
         (tp, start)
     };
