@@ -405,6 +405,7 @@ fn names_and_patterns_are_checked() {
         ("{ topic: a, columns: { p: { type: money } } }", "`money` is no type; use boolean, int"),
         ("{ topic: a, columns: { p: { type: date, encoding: hex } } }", "`hex` is no encoding of"),
         ("{ topic: a, layers: [] }", "both layers are off"),
+        ("{ topic: a, layers: { bronze: { database: _lakebed } } }", "belongs to no table"),
         ("{ topic: a, bad_records: { dead_letter_topic: 'a b' } }", "is not the name of a topic"),
     ];
     for (line, expected) in cases {

@@ -439,7 +439,7 @@ async fn open_silver(storage: &Storage, log: Box<dyn TableLog>) -> Result<Upsert
 fn lost(place: &LayerPlace, named: &str, tp: &TopicPartition, offset: i64) -> String {
     format!(
         "the consumer group says that table `{}` ({named}) holds {tp} up to offset {offset}, and \
-         that table is not there: restore it, check `lake.location` and `lake.sink_id`, or set \
+         that table is not there: restore it, check `lake.location` and `kafka.group_id`, or set \
          `on_lost_table: start` to begin a new one where `start` says",
         place.name
     )

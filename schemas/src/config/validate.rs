@@ -10,6 +10,9 @@ use super::{
 /// Least `memory.max`: below it librdkafka's queues and one batch have no room.
 const MEMORY_MIN: u64 = 64 << 20;
 
+/// Folder of the lake that holds no tables.
+const RESERVED: &str = "_lakebed";
+
 /// Adds every problem outside `tables`.
 pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
     config.kafka.problems(problems);
@@ -150,6 +153,11 @@ fn database(setting: &LayerSetting, path: &str, problems: &mut Vec<Problem>) {
             format!("{path}.database"),
             format!("`{name}` cannot name a database in every catalog"),
             "use lower case letters, digits and `_`, beginning with a letter",
+        )),
+        LayerSetting::Database(name) if name == RESERVED => problems.push(Problem::new(
+            format!("{path}.database"),
+            format!("`{name}` is where Lakebed keeps what belongs to no table"),
+            "give it another name",
         )),
         _ => {}
     }

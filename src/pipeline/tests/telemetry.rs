@@ -88,6 +88,22 @@ async fn what_the_pipeline_does_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_index_beyond_the_budget_slows_its_table_down_and_does_not_stop_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    let world = World::start(&folder, &Setting { memory: Some(64), ..Setting::default() });
+    world.assign(1, &[tp(0)]).await;
+    for offset in 0..2 {
+        world.read(vec![change(&tp(0), offset, offset, 1)]);
+        world.stands_at(SILVER, &tp(0), offset + 1).await;
+    }
+    world.until_metric(&of(SILVER, "index_keys"), |value| value == 2.0).await;
+    let index = world.until_metric(&of(SILVER, "index_bytes"), |value| value > 64.0).await;
+    world.until_metric("lakebed_memory_budget_ratio", |value| value == index / 64.0).await;
+    assert_eq!(world.told.lock().expect("lock").budget, Some(4));
+    assert_eq!(world.stop().await, RunEnd::Done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn values_nulled_by_policy_and_halts_are_counted() {
     let folder = tempfile::tempdir().expect("folder");
     let entry = "    out_of_range: 'null'\n    columns: { note: { type: date } }\n";

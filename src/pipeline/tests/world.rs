@@ -129,12 +129,14 @@ pub(super) struct Setting {
     pub(super) file: &'static str,
     pub(super) quiet_every: Duration,
     pub(super) until_caught_up: bool,
+    /// Instead of the configured memory.
+    pub(super) memory: Option<u64>,
 }
 
 impl Default for Setting {
     fn default() -> Self {
         let quiet_every = Duration::from_secs(300);
-        Self { entry: "", file: "", quiet_every, until_caught_up: false }
+        Self { entry: "", file: "", quiet_every, until_caught_up: false, memory: None }
     }
 }
 
@@ -167,7 +169,7 @@ impl World {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let memory = MemoryBudget::new(config.memory_max);
+        let memory = MemoryBudget::new(setting.memory.unwrap_or(config.memory_max));
         let options = RunOptions { until_caught_up: setting.until_caught_up, memory };
         let run = pipeline::run(source, Box::new(tables), options, telemetry.clone(), shutdown);
         Self { config, telemetry, told, events, stop, run: tokio::spawn(run) }
