@@ -26,6 +26,9 @@ use crate::worker::{Command, Gap, Report};
 /// How long open batches may take to commit when the process is asked to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a table may take to say where it stands before the others go on without it.
+const ANSWER_SOON: Duration = Duration::from_secs(10);
+
 /// How often gauges are set and the loop says that it is alive.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -261,14 +264,14 @@ impl Run {
         let mut answers = Vec::new();
         for (worker, partitions) in by_worker {
             let (reply, answer) = oneshot::channel();
-            let view = view.clone();
+            let (view, asked) = (view.clone(), partitions.clone());
             self.send(worker, Command::Assign { partitions, generation, view, reply });
-            answers.push(answer);
+            answers.push(answer_soon(asked, self.workers[worker].table.clone(), answer));
         }
         let health = self.health.clone();
         tokio::spawn(async move {
             let starts = futures::future::join_all(answers).await;
-            let starts = common(starts.into_iter().flatten());
+            let starts = common(starts);
             if starts.values().all(Result::is_ok) {
                 health.reached(Milestone::CatalogReached);
             }
@@ -410,6 +413,23 @@ impl Run {
             })
             .collect();
         if halted.is_empty() { RunEnd::Done } else { RunEnd::Halted(halted) }
+    }
+}
+
+/// A table's answer to an assignment. One that is busy, with a store that does not answer, is asked
+/// again later, and does not keep the partitions of other tables waiting.
+async fn answer_soon(
+    partitions: Vec<TopicPartition>,
+    table: String,
+    answer: oneshot::Receiver<Starts>,
+) -> Starts {
+    match tokio::time::timeout(ANSWER_SOON, answer).await {
+        // A worker that has ended reads nothing.
+        Ok(answer) => answer.unwrap_or_default(),
+        Err(_) => {
+            let busy = format!("table `{table}` is busy");
+            partitions.into_iter().map(|tp| (tp, Err(busy.clone()))).collect()
+        }
     }
 }
 

@@ -114,6 +114,35 @@ async fn a_table_that_cannot_be_opened_halts_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_store_does_not_answer_keeps_no_other_waiting() {
+    let folder = tempfile::tempdir().expect("folder");
+    let silent = folder.path().join("lake/silver/public_other/metadata");
+    std::fs::create_dir_all(&silent).expect("folder");
+    // Reading a pipe waits until somebody writes to it.
+    let pipe = silent.join("version-hint.text");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    let entry = "  - topic: shop.public.other\n";
+    let world = World::start(&folder, &Setting { entry, ..Setting::default() });
+    let other = lakebed_schemas::position::TopicPartition::new("shop.public.other", 0);
+
+    let starts = world.try_assign(1, &[tp(0), other.clone()]).await;
+
+    assert!(starts[&tp(0)].is_ok());
+    assert_eq!(starts[&other], Err("table `silver.public_other` is busy".to_owned()));
+    world.read(vec![change(&tp(0), 0, 1, 1)]);
+    world.stands_at(SILVER, &tp(0), 1).await;
+    std::fs::write(&pipe, "").expect("somebody reads it");
+    std::fs::remove_file(&pipe).expect("there");
+    // What was asked before is answered before: the newer generation is the one that counts.
+    let starts = world.assign(2, &[other.clone()]).await;
+    assert_eq!(starts[&other].at, None);
+    world.read(vec![change(&other, 0, 1, 1), change(&other, 0, 1, 2)]);
+    world.stands_at("silver.public_other", &other, 1).await;
+    assert_eq!(world.stop().await, RunEnd::Done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_begun_later_does_not_hide_that_the_topic_was_made_anew() {
     let folder = tempfile::tempdir().expect("folder");
     let world = standing(&folder, &Setting::default()).await;
