@@ -135,7 +135,7 @@ async fn a_table_whose_store_does_not_answer_keeps_no_other_waiting() {
     std::fs::write(&pipe, "").expect("somebody reads it");
     std::fs::remove_file(&pipe).expect("there");
     // What was asked before is answered before: the newer generation is the one that counts.
-    let starts = world.assign(2, &[other.clone()]).await;
+    let starts = world.assign(2, std::slice::from_ref(&other)).await;
     assert_eq!(starts[&other].at, None);
     world.read(vec![change(&other, 0, 1, 1), change(&other, 0, 1, 2)]);
     world.stands_at("silver.public_other", &other, 1).await;
