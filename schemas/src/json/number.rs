@@ -33,8 +33,13 @@ pub fn exact_double(text: &str) -> Option<f64> {
         return None;
     }
     let written = Decimal::parse(text)?;
-    let printed = Decimal::parse(&format!("{value:.0$e}", significant - 1))?;
-    same(&written, &printed).then_some(value)
+    // Halfway between two texts of as many digits, printers differ in which one they take.
+    let printed = [format!("{value:.0$e}", significant - 1), format!("{value:e}")];
+    printed
+        .iter()
+        .filter_map(|text| Decimal::parse(text))
+        .any(|printed| same(&written, &printed))
+        .then_some(value)
 }
 
 /// Whether two decimals are the same number.
