@@ -77,3 +77,25 @@ async fn progress_without_records_waits_for_its_time_but_not_beyond_a_stop() {
     assert_eq!(starts[&tp(0)].at, Some(7));
     assert_eq!(world.stop().await, RunEnd::Done);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_the_group_and_the_lag_are_told_from_the_tables_at_once() {
+    let folder = tempfile::tempdir().expect("folder");
+    let world = World::start(&folder, &Setting::default());
+    world.assign(1, &[tp(0)]).await;
+    world.read((0..3).map(|n| change(&tp(0), n, n, 1)).collect());
+    world.stands_at(SILVER, &tp(0), 3).await;
+    world.stands_at(BRONZE, &tp(0), 3).await;
+    assert_eq!(world.stop().await, RunEnd::Done);
+
+    // As after a kill between the table's commit and the group's: the group knows nothing.
+    let world = World::start(&folder, &Setting::default());
+    world.told.lock().expect("lock").stats.bounds = [(tp(0), (0, 3))].into();
+    world.assign(1, &[tp(0)]).await;
+    let lag = format!("lakebed_lag_records{{topic=\"{TOPIC}\",partition=\"0\"}}");
+    world.until_metric(&lag, |value| value == 0.0).await;
+    let told = world.told.lock().expect("lock").group[&tp(0)].clone();
+    assert_eq!(told.offset, 3);
+    assert!(told.metadata.starts_with("lakebed/1 silver.public_orders="), "{told:?}");
+    assert_eq!(world.stop().await, RunEnd::Done);
+}

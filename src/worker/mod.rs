@@ -217,7 +217,7 @@ impl Worker {
             self.generations.insert(tp.clone(), generation);
         }
         self.layers.set_state(TableState::Running);
-        self.report_memory();
+        self.report_standing();
         Ok(())
     }
 
@@ -353,17 +353,19 @@ impl Worker {
         self.layers.set_state(TableState::Running);
         let released = self.open.release();
         self.report(Report::Released { bytes: released });
-        self.report_memory();
+        self.report_standing();
+    }
+
+    /// What the tables hold and take. Told when partitions are assigned, too: whoever had them
+    /// before may have died before the group knew.
+    fn report_standing(&self) {
+        let (index_bytes, index_keys) = self.layers.index_size();
+        self.report(Report::Memory { worker: self.index, index_bytes, index_keys });
         self.report(Report::Committed {
             worker: self.index,
             checkpoint: self.layers.checkpoint(),
             tables: self.layers.names(),
         });
-    }
-
-    fn report_memory(&self) {
-        let (index_bytes, index_keys) = self.layers.index_size();
-        self.report(Report::Memory { worker: self.index, index_bytes, index_keys });
     }
 
     /// Drops the open batch and asks to read the partitions again.
