@@ -6,6 +6,9 @@ use clap::Parser;
 use lakebed::cli::{self, Cli};
 use lakebed::telemetry;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = std::env::var(telemetry::FILTER_VARIABLE).ok();
