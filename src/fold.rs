@@ -4,7 +4,7 @@
 //! and what no event of the batch answers is left open ([`Value::Unavailable`]) for the table's own
 //! row. Knows keys and values only; neither Kafka nor tables nor the clock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use lakebed_schemas::position::TopicPartition;
@@ -44,10 +44,20 @@ struct Folded {
     inherit: Option<Vec<Value>>,
     /// Whether the row was deleted or replaced in this batch, so that the table's row is no answer.
     detached: bool,
-    /// What a deleted row held, for the `c` of a key change.
-    last: Option<(Vec<Value>, Option<Vec<Value>>)>,
+    /// What each `d` of a key change took away and its `c` has not asked for yet, in order. The key
+    /// may have a new row before that `c`, which comes in another partition, is read.
+    left: VecDeque<Left>,
     /// Index of `_cdc_incomplete` names to add: columns that nothing can answer.
     lost: Vec<usize>,
+}
+
+/// A row that went on under another key.
+#[derive(Debug)]
+enum Left {
+    /// It is the table's.
+    InTable,
+    /// Its values, and whose row in the table answers what is open in them.
+    Folded(Vec<Value>, Option<Vec<Value>>),
 }
 
 /// Keys are hashed already.
@@ -133,33 +143,46 @@ impl Fold {
         mut row: Vec<Value>,
         old_key: Option<Vec<Value>>,
     ) {
-        let mut inherit = None;
-        if let Some(old_key) = old_key.filter(|_| row.iter().any(is_open)) {
-            inherit = Some(old_key);
-            let folded = inherit.as_ref().and_then(|old| self.keys.get(&key_hash(old)));
-            if let Some(old) = folded {
-                let held = old.row.as_ref().map(|row| (row, &old.inherit));
-                if let Some((values, from)) = held.or(old.last.as_ref().map(|(r, i)| (r, i))) {
-                    fill(&mut row, values);
-                    // What is open there, too, is answered by whatever answers there.
-                    inherit = from.clone().or(inherit);
-                }
-            }
-        }
+        let inherit = old_key.and_then(|old_key| self.inherit(old_key, &mut row));
         // Nothing but the old row of a key change may answer the placeholder of a `c` or `r`.
         let lost = if inherit.is_none() { close(&mut row) } else { Vec::new() };
         self.weight += weight(&key) + weight(&row);
-        let last = self.keys.remove(&hash).and_then(|folded| folded.last);
+        let left = self.keys.remove(&hash).map(|folded| folded.left).unwrap_or_default();
         let folded = Folded {
             topic_partition: tp.clone(),
             key,
             row: Some(row),
             inherit,
             detached: true,
-            last,
+            left,
             lost,
         };
         self.keys.insert(hash, folded);
+    }
+
+    /// Answers what is open in the row of a key change from the old key's row, as far as this batch
+    /// knows it; gives whose row in the table answers the rest.
+    fn inherit(&mut self, old_key: Vec<Value>, row: &mut [Value]) -> Option<Vec<Value>> {
+        let old = self.keys.get_mut(&key_hash(&old_key));
+        let left = old.and_then(|old| old.left.pop_front());
+        if !row.iter().any(is_open) {
+            return None;
+        }
+        let (values, from) = match left {
+            Some(Left::InTable) => return Some(old_key),
+            Some(Left::Folded(values, from)) => (values, from),
+            None => {
+                // Its `d` has not been read yet, so the row is still there.
+                let old = self.keys.get(&key_hash(&old_key));
+                match old.and_then(|old| Some((old.row.clone()?, old.inherit.clone()))) {
+                    Some(held) => held,
+                    None => return Some(old_key),
+                }
+            }
+        };
+        fill(row, &values);
+        // What is open there, too, is answered by whatever answers there.
+        Some(from.unwrap_or(old_key))
     }
 
     fn update(&mut self, hash: u128, tp: &TopicPartition, key: Vec<Value>, mut row: Vec<Value>) {
@@ -172,7 +195,7 @@ impl Fold {
                 row: Some(row),
                 inherit: None,
                 detached: false,
-                last: None,
+                left: VecDeque::new(),
                 lost: Vec::new(),
             };
             self.keys.insert(hash, folded);
@@ -198,10 +221,10 @@ impl Fold {
     fn delete(&mut self, hash: u128, tp: &TopicPartition, key: Vec<Value>, key_change: bool) {
         if let Some(folded) = self.keys.get_mut(&hash) {
             folded.topic_partition = tp.clone();
-            if let Some(row) = folded.row.take() {
-                folded.last = key_change.then(|| (row, folded.inherit.take()));
+            let (row, inherit) = (folded.row.take(), folded.inherit.take());
+            if let (Some(row), true) = (row, key_change) {
+                folded.left.push_back(Left::Folded(row, inherit));
             }
-            folded.inherit = None;
             folded.detached = true;
             folded.lost.clear();
             return;
@@ -213,7 +236,7 @@ impl Fold {
             row: None,
             inherit: None,
             detached: true,
-            last: None,
+            left: if key_change { [Left::InTable].into() } else { VecDeque::new() },
             lost: Vec::new(),
         };
         self.keys.insert(hash, folded);
@@ -272,6 +295,9 @@ fn close(row: &mut [Value]) -> Vec<usize> {
 fn weight(values: &[Value]) -> usize {
     values.iter().map(Value::weight).sum()
 }
+
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 mod tests {
