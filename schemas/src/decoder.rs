@@ -271,13 +271,12 @@ fn parse<'p, 'a>(
         }
         Some(_) => {}
     }
-    if let Some((schema, rest)) = schemas.split(bytes) {
-        let skipped = bytes.len() - 1 - rest.len();
-        let payload = parser.parse(rest, limits.depth_max).map_err(|mut error| {
-            error.at += skipped;
-            format!("{part} is not JSON: {error}")
-        })?;
-        return Ok(Parsed { payload, schema: Some(schema) });
+    // A known schema saves reading it again; it must not change what comes out. So the pair around
+    // the payload counts as a level, and what is no single value is left to the whole reading.
+    if let Some((schema, rest)) = schemas.split(bytes)
+        && let Ok(text) = parser.read(rest, limits.depth_max.saturating_sub(1))
+    {
+        return Ok(Parsed { payload: parser.document(text), schema: Some(schema) });
     }
     let json = parser
         .parse(bytes, limits.depth_max)

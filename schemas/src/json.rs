@@ -64,10 +64,26 @@ impl Parser {
         bytes: &'a [u8],
         depth_max: usize,
     ) -> Result<Json<'p, 'a>, JsonError> {
+        let text = self.read(bytes, depth_max)?;
+        Ok(self.document(text))
+    }
+
+    /// Parses one document as [`Self::parse`] does; [`Self::document`] then shows it. For callers
+    /// that go on with something else where it fails.
+    pub(crate) fn read<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        depth_max: usize,
+    ) -> Result<&'a str, JsonError> {
         let text = std::str::from_utf8(bytes)
             .map_err(|error| JsonError { at: error.valid_up_to(), expected: "UTF-8" })?;
         scan::scan(text, depth_max, &mut self.nodes, &mut self.open)?;
-        Ok(Json { nodes: &self.nodes, text, at: 0 })
+        Ok(text)
+    }
+
+    /// The document that [`Self::read`] gave this text of.
+    pub(crate) fn document<'p, 'a>(&'p self, text: &'a str) -> Json<'p, 'a> {
+        Json { nodes: &self.nodes, text, at: 0 }
     }
 }
 

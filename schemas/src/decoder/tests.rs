@@ -467,6 +467,32 @@ fn mutate(bytes: &mut Vec<u8>, (at, byte, how): (prop::sample::Index, u8, u8)) {
     }
 }
 
+#[test]
+fn a_schema_seen_before_changes_nothing_of_what_comes_out() {
+    let schema = r#"{"type":"struct","fields":[{"type":"struct","fields":[{"type":"int64","optional":true,"field":"id"}],"optional":true,"field":"after"}]}"#;
+    let record = |source: &str, end: &str| {
+        let payload = format!(
+            r#"{{"op":"c","after":{{"id":1}},"source":{{"connector":"postgresql","ts_ms":1,"lsn":1{source}}}}}"#
+        );
+        format!(r#"{{"schema":{schema},"payload":{payload}{end}}}"#)
+    };
+    let nested = |depth: usize| format!(",\"x\":{}{}", "[".repeat(depth), "]".repeat(depth));
+    let deep = (DEPTH_MAX - 6..DEPTH_MAX + 3).map(|depth| record(&nested(depth), ""));
+    let odd = [r#","payload":null"#, r#","payload":1"#, r#","schema":null"#, "}", ""];
+    let (mut understood, mut refused) = (0, 0);
+    for value in deep.chain(odd.iter().map(|end| record("", end))) {
+        let mut decoder = Decoder::new(DecodeOptions::default());
+        change(decode_value(&mut decoder, &record("", "")));
+
+        let known = decode_value(&mut decoder, &value);
+
+        let new = decode_value(&mut Decoder::new(DecodeOptions::default()), &value);
+        assert_eq!(known, new, "{value}");
+        *if matches!(new, Decoded::Change(_)) { &mut understood } else { &mut refused } += 1;
+    }
+    assert!(understood > 1 && refused > 1, "{understood} and {refused}");
+}
+
 proptest! {
     // More of them by hand: PROPTEST_CASES.
     #![proptest_config(ProptestConfig {
