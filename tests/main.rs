@@ -2,4 +2,5 @@
 
 mod command_line;
 mod documentation;
+mod recorded;
 mod rules;

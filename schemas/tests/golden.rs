@@ -8,6 +8,7 @@ mod golden_support;
 
 use std::collections::BTreeMap;
 
+use golden_support::columns::{Said, adaptive, modes_string};
 use golden_support::{Cells, Recording, state};
 use lakebed_schemas::change_event::{Decoded, Op};
 use lakebed_schemas::column_override::ColumnOverride;
@@ -156,66 +157,11 @@ const STRING_DIVERGENT: [(&str, &str); 6] = [
 const EVOLVE_DIVERGENT: [(&str, &str); 4] =
     [("evolve.t", "d"), ("evolve.t", "e_renamed"), ("evolve.t", "f"), ("evolve.t", "h")];
 
-/// What an operator would write under `columns` for a column of this PostgreSQL type, where the
-/// connector runs with its defaults.
-fn adaptive(_: &str, pg_type: &str) -> Option<ColumnOverride> {
-    if let Some(element) = pg_type.strip_suffix("[]") {
-        let (column_type, encoding) = scalar(element)?;
-        let list = format!("list<{column_type}>");
-        return Some(ColumnOverride::parse(&list, None, encoding).expect(pg_type));
-    }
-    let (column_type, encoding) = scalar(pg_type)?;
-    Some(ColumnOverride::parse(&column_type, None, encoding).expect(pg_type))
-}
-
-fn scalar(pg_type: &str) -> Option<(String, Option<&'static str>)> {
-    let column_type = match pg_type {
-        "smallint" | "integer" | "types.positive" => ("int", None),
-        "bigint" | "oid" | "interval" => ("long", None),
-        "real" => ("float", None),
-        "double precision" => ("double", None),
-        "boolean" | "bit(1)" => ("boolean", None),
-        "numeric" => ("decimal", Some("variable")),
-        "numeric(3,-2)" => ("decimal(3,2046)", Some("base64")),
-        "money" => ("decimal(38,2)", Some("base64")),
-        "types.amount" => ("decimal(12,3)", Some("base64")),
-        "bytea" => ("binary", Some("base64")),
-        "date" => ("date", Some("days")),
-        "time without time zone" => ("time", Some("micros")),
-        "time(0) without time zone" | "time(3) without time zone" => ("time", Some("millis")),
-        "timestamp without time zone" => ("timestamp", Some("micros")),
-        "timestamp(0) without time zone" | "timestamp(3) without time zone" => {
-            ("timestamp", Some("millis"))
-        }
-        "timestamp with time zone" | "timestamp(3) with time zone" => ("timestamptz", Some("iso")),
-        "bit(8)" | "bit(70)" | "bit varying" | "bit varying(16)" => ("binary", Some("base64")),
-        "point" | "line" | "lseg" | "box" | "path" | "polygon" | "circle" => ("json", None),
-        "text" | "uuid" | "types.mood" | "jsonb" => ("text", None),
-        other if other.starts_with("numeric(") => {
-            let arguments = other.trim_start_matches("numeric");
-            return Some((format!("decimal{arguments}"), Some("base64")));
-        }
-        _ => return None,
-    };
-    Some((column_type.0.to_owned(), column_type.1))
-}
-
-fn modes_string(_: &str, pg_type: &str) -> Option<ColumnOverride> {
-    let (column_type, encoding) = match pg_type {
-        "bytea" => ("binary", "base64"),
-        "bytea[]" => ("list<binary>", "base64"),
-        "numeric(10,2)" => ("decimal(10,2)", "string"),
-        "numeric(3,-2)" => ("decimal(3,2046)", "string"),
-        _ => return None,
-    };
-    Some(ColumnOverride::parse(column_type, None, Some(encoding)).expect("a column type"))
-}
-
 /// A recording, how it is read, and where it cannot give the source's cells.
 struct Case {
     recording: &'static str,
     placeholder: &'static str,
-    columns: fn(&str, &str) -> Option<ColumnOverride>,
+    columns: fn(&str) -> Option<Said>,
     /// Schemas of the source that are left out.
     without: &'static [&'static str],
     divergent: Vec<(&'static str, &'static str)>,
@@ -234,7 +180,9 @@ impl Case {
             }
             let overrides = table.columns.iter();
             let overrides = overrides.filter_map(|(column, pg_type)| {
-                Some((column.clone(), (self.columns)(column, pg_type)?))
+                let (column_type, encoding) = (self.columns)(pg_type)?;
+                let said = ColumnOverride::parse(&column_type, None, encoding).expect(pg_type);
+                Some((column.clone(), said))
             });
             let options = DecodeOptions {
                 columns: overrides.collect(),
@@ -258,7 +206,7 @@ fn with_inline_schema_every_cell_is_the_sources() {
     let case = Case {
         recording: "postgres/json-schema",
         placeholder: DEFAULT_PLACEHOLDER,
-        columns: |_, _| None,
+        columns: |_| None,
         without: &[],
         divergent: divergent(
             &[&CHANGES_DIVERGENT[..], &ADAPTIVE_DIVERGENT, &EVOLVE_DIVERGENT].concat(),
