@@ -8,7 +8,7 @@ use rdkafka::consumer::Consumer;
 use tracing::warn;
 
 use super::client::LOOKUP;
-use super::kafka::Control;
+use super::control::Control;
 
 /// Says whether a topic is wanted. Patterns have their one dialect there.
 pub type Wanted = Arc<dyn Fn(&str) -> bool + Send + Sync>;

@@ -13,7 +13,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::client::LOOKUP;
-use super::kafka::to_message;
+use super::record::to_message;
 use super::{GapKind, Message};
 
 /// How long to wait for a record that should be there.

@@ -9,40 +9,26 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use lakebed_schemas::config::Kafka;
 use lakebed_schemas::position::TopicPartition;
-use rdkafka::Message as _;
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::message::{BorrowedMessage, Headers};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::assignment::{Assignment, EndAsked};
 use super::client::{consumer_config, metadata_client};
+use super::control::Control;
 use super::discovery::{self, Wanted};
 use super::ends::{Drained, Lookup, bounds_of};
 use super::poller::Poller;
-use super::rebalance::{Context, Shared, lock};
+use super::rebalance::Context;
+use super::shared::{Shared, lock};
 use super::view::KafkaView;
-use super::{GroupOffset, Message, Source, SourceEvent, SourceStats, View};
+use super::{GroupOffset, Source, SourceEvent, SourceStats, View};
 
 /// How long leaving the group may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long to wait before an end that could not be looked up is looked up again.
 const END_AGAIN: Duration = Duration::from_secs(1);
-
-/// What the poll thread is asked.
-pub(super) enum Control {
-    /// Subscribe to these.
-    Topics(Vec<String>),
-    /// Tell the group.
-    Commit(Vec<GroupOffset>),
-    /// Read again.
-    Rewind(Vec<TopicPartition>),
-    /// The log's ends have been looked up: is there one that lies behind what was told?
-    LookAtEnds,
-    /// Leave.
-    Close,
-}
 
 /// How a source is opened.
 pub struct SourceOptions {
@@ -258,28 +244,5 @@ fn tell_end(shared: &Shared, end: &EndAsked, next_offset: i64) {
     if lock(&shared.assignment).tell_end(end, next_offset) {
         let (tp, generation) = (end.tp.clone(), end.generation);
         let _ = shared.events.send(SourceEvent::EndOfPartition { tp, next_offset, generation });
-    }
-}
-
-/// Copies a record out of the client's buffer, which would otherwise be held as a whole.
-pub(super) fn to_message(
-    record: &BorrowedMessage<'_>,
-    tp: TopicPartition,
-    generation: u64,
-) -> Message {
-    let headers = record.headers().map_or_else(Vec::new, |headers| {
-        headers
-            .iter()
-            .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
-            .collect()
-    });
-    Message {
-        tp,
-        offset: record.offset(),
-        timestamp_ms: record.timestamp().to_millis(),
-        key: record.key().map(<[u8]>::to_vec),
-        value: record.payload().map(<[u8]>::to_vec),
-        headers,
-        generation,
     }
 }

@@ -6,11 +6,14 @@
 
 mod assignment;
 mod client;
+mod control;
 mod discovery;
 mod ends;
 mod kafka;
 mod poller;
 mod rebalance;
+mod record;
+mod shared;
 mod starts;
 #[cfg(test)]
 mod tests;

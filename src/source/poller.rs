@@ -15,8 +15,10 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tracing::{debug, info, warn};
 
 use super::assignment::EndAsked;
-use super::kafka::{Control, to_message};
-use super::rebalance::{Context, Shared, lock};
+use super::control::Control;
+use super::rebalance::Context;
+use super::record::to_message;
+use super::shared::{Shared, lock};
 use super::{GroupOffset, Message, SourceEvent, starts};
 
 /// Most records handed out at once, and most bytes but for the last record.

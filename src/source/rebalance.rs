@@ -4,10 +4,8 @@
 //! themselves meanwhile, but nothing is read. The client's state machine goes on only once it has
 //! been told to assign or unassign *something*, be it nothing: every callback does so exactly once.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use lakebed_schemas::position::TopicPartition;
@@ -15,13 +13,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::SourceEvent;
-use super::assignment::Assignment;
-use super::ends::Lookup;
-use super::starts::{self, Resolved};
+use super::shared::{Resolved, Shared, lock};
+use super::starts;
 
 /// How long an assignment keeps the poll thread waiting. Past it the assignment is finished later:
 /// the partitions are ours but not read yet, and the others go on.
@@ -30,33 +27,6 @@ const ASSIGN_WAIT: Duration = Duration::from_secs(5);
 /// How long a revocation waits for open rows to be committed. Past it, the offset compare of the
 /// commit fences what is left.
 const REVOKE_LIMIT: Duration = Duration::from_secs(30);
-
-/// What the poll thread, the callbacks and the threads beside them share.
-pub(super) struct Shared {
-    pub(super) events: mpsc::UnboundedSender<SourceEvent>,
-    pub(super) assignment: Mutex<Assignment>,
-    pub(super) lookup: Mutex<Lookup>,
-    /// Nobody answers any more.
-    pub(super) closing: AtomicBool,
-    pub(super) paused: AtomicBool,
-    pub(super) rebalances: AtomicU64,
-    /// Bytes of records that are out.
-    pub(super) out_bytes: AtomicUsize,
-    /// How many may be.
-    pub(super) budget_bytes: AtomicUsize,
-    /// Partitions that are ours and whose start could not be told.
-    pub(super) unfinished: Mutex<Vec<TopicPartition>>,
-    /// Starts that were found out; taken by the poll thread.
-    pub(super) resolved: Mutex<Receiver<Resolved>>,
-    pub(super) resolver: Sender<Resolved>,
-    /// First and next offset of the log of assigned partitions, as last looked up.
-    pub(super) bounds: Mutex<BTreeMap<TopicPartition, (i64, i64)>>,
-}
-
-/// Locks that were held by a thread that died are as good as any: the state is bookkeeping.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The consumer's context. Token refresh for OAUTHBEARER belongs here, too.
 #[derive(Clone)]

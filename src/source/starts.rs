@@ -12,24 +12,12 @@ use lakebed_schemas::position::TopicPartition;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::rebalance::{Shared, lock};
+use super::shared::{Resolved, Shared, lock};
 use super::{GapDecision, SourceEvent, Start, Starts};
 
 /// How long the tables may take to say where they stand, and somebody to decide about a gap. Past
 /// it they are asked again.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
-
-/// What was found out about one assignment.
-#[derive(Debug)]
-pub(super) struct Resolved {
-    pub(super) generation: u64,
-    /// Where to begin.
-    pub(super) begin: Vec<(TopicPartition, i64)>,
-    /// Not to be read.
-    pub(super) left_out: Vec<TopicPartition>,
-    /// To be asked again.
-    pub(super) later: Vec<TopicPartition>,
-}
 
 /// Announces an assignment and has its starts found out; they arrive in [`Shared::resolved`].
 pub(super) fn find(shared: &Arc<Shared>, partitions: Vec<TopicPartition>) -> u64 {

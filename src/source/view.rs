@@ -11,7 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{LOOKUP, group_client, metadata_client};
-use super::rebalance::lock;
+use super::shared::lock;
 use super::{GroupOffset, View};
 
 /// A look at the cluster from the side. Connects when it is asked first: seldom, and only for

@@ -18,8 +18,8 @@ use lakebed_sinks::table::{WriteOptions, Written};
 use lakebed_sinks::{Error, ErrorKind, Format};
 use tracing::warn;
 
-use super::open_batch::Sealed;
 use super::schema_texts::SchemaTexts;
+use super::sealed::Sealed;
 use super::starts::LateStarts;
 use crate::dead_letter::{DeadLetter, DeadLetters};
 use crate::group_metadata;

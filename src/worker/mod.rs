@@ -9,6 +9,7 @@ mod layers;
 mod messages;
 mod open_batch;
 mod schema_texts;
+mod sealed;
 mod silver_rows;
 mod starts;
 

@@ -17,6 +17,7 @@ use lakebed_schemas::value::Value;
 use lakebed_sinks::table::{AppendBatch, UpsertBatch};
 
 use super::layers::Layers;
+use super::sealed::Sealed;
 use super::silver_rows::{Place, Refused, SilverRows};
 use crate::dead_letter::DeadLetter;
 use crate::metrics::TableMetrics;
@@ -67,20 +68,6 @@ impl Progress {
             self.extend(tp, at, next, fingerprint);
         }
     }
-}
-
-/// A batch on its way into the tables.
-#[derive(Default)]
-pub(super) struct Sealed {
-    pub(super) dead_letters: Vec<DeadLetter>,
-    pub(super) bronze: Option<AppendBatch>,
-    pub(super) silver: Option<UpsertBatch>,
-    pub(super) rows: u64,
-    pub(super) ops: BTreeMap<&'static str, u64>,
-    /// Schemas that bronze names for the first time, by hash.
-    pub(super) schemas: BTreeMap<Arc<str>, Arc<str>>,
-    /// Values that became NULL by policy.
-    pub(super) nulled: u64,
 }
 
 /// The open batch of one table entry.

@@ -1,0 +1,22 @@
+//! A batch between the one who fills it and the one who writes it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lakebed_sinks::table::{AppendBatch, UpsertBatch};
+
+use crate::dead_letter::DeadLetter;
+
+/// A batch on its way into the tables.
+#[derive(Default)]
+pub(super) struct Sealed {
+    pub(super) dead_letters: Vec<DeadLetter>,
+    pub(super) bronze: Option<AppendBatch>,
+    pub(super) silver: Option<UpsertBatch>,
+    pub(super) rows: u64,
+    pub(super) ops: BTreeMap<&'static str, u64>,
+    /// Schemas that bronze names for the first time, by hash.
+    pub(super) schemas: BTreeMap<Arc<str>, Arc<str>>,
+    /// Values that became NULL by policy.
+    pub(super) nulled: u64,
+}
