@@ -38,6 +38,14 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// What is logged when nobody says otherwise; `None`: what the service logs. The demonstration
+    /// shows its progress and its result, and each commit would hide them.
+    pub fn log_filter(&self) -> Option<&'static str> {
+        matches!(self.command, Command::Demo(_)).then_some("warn")
+    }
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {

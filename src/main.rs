@@ -12,7 +12,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = std::env::var(telemetry::FILTER_VARIABLE).ok();
-    if let Err(message) = telemetry::init(cli.log_format, filter.as_deref()) {
+    let filter = filter.as_deref().or(cli.log_filter());
+    if let Err(message) = telemetry::init(cli.log_format, filter) {
         return cli::Failure::usage(message).report();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

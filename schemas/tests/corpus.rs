@@ -1,4 +1,5 @@
-//! What fuzzing has kept: every input once more, on every build. `fuzz/README.md` says how it grows.
+//! What fuzzing has kept: every input once more, on every build. `tests/fuzz/README.md` says how it
+//! grows.
 
 mod decoder_input;
 
