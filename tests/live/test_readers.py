@@ -32,17 +32,20 @@ def iceberg_table(shared) -> Path:
             copy.rename(place)
         except OSError:
             shutil.rmtree(copy)
-    return max(place.glob("metadata/*.metadata.json"))
+    return max(place.glob("metadata/0*.metadata.json"))
 
 
 @pytest.fixture(scope="module")
-def hadoop_table(iceberg_table, tmp_path_factory) -> Path:
-    """The same table under the file-system convention, which is how Lakebed leaves its own."""
-    folder = tmp_path_factory.mktemp("hadoop") / "t"
-    (folder / "metadata").mkdir(parents=True)
-    shutil.copy(iceberg_table, folder / "metadata" / "v5.metadata.json")
-    (folder / "metadata" / "version-hint.text").write_text("5")
-    return folder
+def hadoop_table(iceberg_table) -> Path:
+    """The same table under the file-system convention, which is how Lakebed leaves its own.
+
+    In the same folder: ClickHouse cuts paths by the length of the folder that it was given.
+    """
+    metadata = iceberg_table.parent
+    metadata.chmod(0o755)
+    shutil.copyfile(iceberg_table, metadata / "v5.metadata.json")
+    (metadata / "version-hint.text").write_text("5")
+    return metadata.parent
 
 
 @pytest.fixture(scope="module")
