@@ -19,9 +19,9 @@ use tracing::{info, warn};
 use crate::health::{Health, Milestone};
 use crate::memory::MemoryBudget;
 use crate::metrics::{Metrics, TableMetrics};
-use crate::source::{GapDecision, Message, Source, SourceEvent, Starts};
+use crate::source::{Gap, GapDecision, Message, Source, SourceEvent, Starts};
 use crate::telemetry::Telemetry;
-use crate::worker::{Command, Gap, Report};
+use crate::worker::{Command, Report};
 
 /// How long open batches may take to commit when the process is asked to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
@@ -209,9 +209,7 @@ impl Run {
                 self.ends.entry(tp).or_insert(next_offset);
                 self.ask_flush_at_the_ends();
             }
-            SourceEvent::Gap { tp, stored, log_start, log_end, kind, reply } => {
-                self.decide_gap(&Gap { tp, stored, log_start, log_end, kind }, reply);
-            }
+            SourceEvent::Gap { gap, reply } => self.decide_gap(&gap, reply),
             SourceEvent::Fatal(reason) => self.failure = Some(reason),
         }
     }

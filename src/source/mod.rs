@@ -129,6 +129,21 @@ impl fmt::Display for GapKind {
     }
 }
 
+/// A stored offset that the log does not continue.
+#[derive(Debug, Clone)]
+pub struct Gap {
+    /// Where.
+    pub tp: TopicPartition,
+    /// A stored next offset of one of the topic's tables.
+    pub stored: i64,
+    /// First offset of the log.
+    pub log_start: i64,
+    /// Next offset of the log.
+    pub log_end: i64,
+    /// What is wrong.
+    pub kind: GapKind,
+}
+
 /// What to do about a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GapDecision {
@@ -203,16 +218,8 @@ pub enum SourceEvent {
     },
     /// A stored offset that the log does not continue.
     Gap {
-        /// Where.
-        tp: TopicPartition,
-        /// The stored next offset.
-        stored: i64,
-        /// First offset of the log.
-        log_start: i64,
-        /// Next offset of the log.
-        log_end: i64,
         /// What is wrong.
-        kind: GapKind,
+        gap: Gap,
         /// What to do.
         reply: oneshot::Sender<GapDecision>,
     },

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::shared::{Resolved, Shared, lock};
-use super::{GapDecision, SourceEvent, Start, Starts};
+use super::{Gap, GapDecision, SourceEvent, Start, Starts};
 
 /// How long the tables may take to say where they stand, and somebody to decide about a gap. Past
 /// it they are asked again.
@@ -80,7 +80,8 @@ fn begin_at(shared: &Shared, tp: &TopicPartition, mut start: Start) -> Result<Op
         let Some((kind, log_start, log_end)) = gap else { continue };
         let (reply, answer) = oneshot::channel();
         let stored = next.offset;
-        let event = SourceEvent::Gap { tp: tp.clone(), stored, log_start, log_end, kind, reply };
+        let gap = Gap { tp: tp.clone(), stored, log_start, log_end, kind };
+        let event = SourceEvent::Gap { gap, reply };
         let _ = shared.events.send(event);
         return match wait(shared, answer) {
             Some(GapDecision::GoOn) => Ok(Some(log_start)),

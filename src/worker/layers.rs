@@ -177,11 +177,7 @@ impl Layers {
         partitions: &[TopicPartition],
         view: &dyn View,
     ) -> Result<Option<String>, Error> {
-        let bronze = self.bronze.as_ref().map(AppendTable::head);
-        let silver = self.silver.as_ref().map(UpsertTable::head);
-        let layers = [(&self.options.bronze, bronze), (&self.options.silver, silver)];
-        let layers: Vec<_> =
-            layers.into_iter().filter_map(|(place, head)| Some((place.as_ref()?, head))).collect();
+        let layers = self.on();
         let holds = |head: &Option<&Head>, tp: &TopicPartition| {
             head.is_some_and(|head| head.checkpoint.next(tp).is_some())
         };
@@ -208,12 +204,18 @@ impl Layers {
 
     /// The layers that there are, by name, with their UUIDs.
     pub fn names(&self) -> Vec<(String, String)> {
-        let name = |place: &Option<LayerPlace>, head: Option<&Head>| {
-            Some((place.as_ref()?.name.clone(), head?.uuid.to_string()))
+        let name = |(place, head): (&LayerPlace, Option<&Head>)| {
+            Some((place.name.clone(), head?.uuid.to_string()))
         };
-        let bronze = name(&self.options.bronze, self.bronze.as_ref().map(AppendTable::head));
-        let silver = name(&self.options.silver, self.silver.as_ref().map(UpsertTable::head));
-        [silver, bronze].into_iter().flatten().collect()
+        self.on().into_iter().rev().filter_map(name).collect()
+    }
+
+    /// The layers that are on, bronze first, and what is known of those that exist.
+    fn on(&self) -> Vec<(&LayerPlace, Option<&Head>)> {
+        let bronze = self.bronze.as_ref().map(AppendTable::head);
+        let silver = self.silver.as_ref().map(UpsertTable::head);
+        let all = [(&self.options.bronze, bronze), (&self.options.silver, silver)];
+        all.into_iter().filter_map(|(place, head)| Some((place.as_ref()?, head))).collect()
     }
 
     /// Bytes of the key index, and keys in it.
@@ -224,8 +226,7 @@ impl Layers {
 
     /// Tells what the entry's tables are doing.
     pub fn set_state(&self, state: TableState) {
-        let places = [&self.options.bronze, &self.options.silver];
-        places.into_iter().flatten().for_each(|place| place.metrics.state(state));
+        self.on().into_iter().for_each(|(place, _)| place.metrics.state(state));
     }
 
     /// Counts a gap in the log that was passed.
@@ -235,10 +236,8 @@ impl Layers {
 
     /// How fresh the tables are they know themselves.
     fn tell_freshness(&self) {
-        let bronze = self.bronze.as_ref().map(AppendTable::head);
-        let silver = self.silver.as_ref().map(UpsertTable::head);
-        for (place, head) in [(&self.options.bronze, bronze), (&self.options.silver, silver)] {
-            if let (Some(place), Some(head)) = (place, head) {
+        for (place, head) in self.on() {
+            if let Some(head) = head {
                 place.metrics.fresh_as_of(head.freshness);
             }
         }
@@ -282,11 +281,9 @@ impl Layers {
 
     /// The lower of the layers, for every topic-partition that all of them have.
     pub fn checkpoint(&self) -> Checkpoint {
-        let on = [
-            self.options.bronze.as_ref().map(|_| self.bronze_checkpoint()),
-            self.options.silver.as_ref().map(|_| self.silver_checkpoint()),
-        ];
-        let on: Option<Vec<&Checkpoint>> = on.into_iter().flatten().collect();
+        let on = self.on();
+        let on: Option<Vec<&Checkpoint>> =
+            on.into_iter().map(|(_, head)| head.map(|head| &head.checkpoint)).collect();
         let Some((first, others)) = on.as_deref().and_then(<[_]>::split_first) else {
             return Checkpoint::default();
         };

@@ -5,22 +5,7 @@ use std::sync::Arc;
 use lakebed_schemas::position::{Checkpoint, TopicPartition};
 use tokio::sync::oneshot;
 
-use crate::source::{GapDecision, GapKind, Message, Starts, View};
-
-/// A stored offset that the log does not continue.
-#[derive(Debug, Clone)]
-pub struct Gap {
-    /// Where.
-    pub tp: TopicPartition,
-    /// A stored next offset of one of the topic's tables.
-    pub stored: i64,
-    /// First offset of the log.
-    pub log_start: i64,
-    /// Next offset of the log.
-    pub log_end: i64,
-    /// What is wrong.
-    pub kind: GapKind,
-}
+use crate::source::{Gap, GapDecision, Message, Starts, View};
 
 /// What the pipeline asks of a worker.
 pub enum Command {

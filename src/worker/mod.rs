@@ -24,13 +24,13 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 pub use layers::{LayerOptions, LayerPlace, Layers};
-pub use messages::{Command, Gap, Report};
+pub use messages::{Command, Report};
 pub use open_batch::{BatchLimits, OpenBatch};
 pub use schema_texts::SchemaTexts;
 pub use silver_rows::{SilverRows, SilverRules};
 
 use crate::metrics::TableState;
-use crate::source::{GapDecision, GapKind, Message, Start, Starts, View};
+use crate::source::{Gap, GapDecision, GapKind, Message, Start, Starts, View};
 
 /// How long to wait before a failed write is tried again: first and longest.
 const RETRY_FIRST: Duration = Duration::from_millis(200);

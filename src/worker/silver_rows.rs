@@ -201,23 +201,19 @@ impl SilverRows {
         evolve::create(&after.shape, &key, &self.rules.columns).map_err(refused)
     }
 
-    /// The plan for a shape; new columns make a successor schema.
-    fn plan(&mut self, shape: &Arc<RowShape>) -> Result<&Plan, Refused> {
-        let known = self.plans.iter().position(|plan| plan.is_for(shape));
-        let index = match known {
-            Some(index) => index,
-            None => {
-                let schema = self.schema.as_ref().ok_or_else(no_schema)?;
-                let plan = evolve::plan(schema, shape, &self.rules.columns).map_err(refused)?;
-                if let Some(successor) = &plan.successor {
-                    // Columns are only added at the end and promoted, so the rows of older plans
-                    // stay right; the fold pads them.
-                    self.schema = Some(successor.clone());
-                }
-                keep(&mut self.plans, plan)
-            }
-        };
-        Ok(&self.plans[index])
+    /// Index of the plan for a shape; new columns make a successor schema.
+    fn plan(&mut self, shape: &Arc<RowShape>) -> Result<usize, Refused> {
+        if let Some(known) = self.plans.iter().position(|plan| plan.is_for(shape)) {
+            return Ok(known);
+        }
+        let schema = self.schema.as_ref().ok_or_else(no_schema)?;
+        let plan = evolve::plan(schema, shape, &self.rules.columns).map_err(refused)?;
+        if let Some(successor) = &plan.successor {
+            // Columns are only added at the end and promoted, so the rows of older plans stay
+            // right; the fold pads them.
+            self.schema = Some(successor.clone());
+        }
+        Ok(keep(&mut self.plans, plan))
     }
 
     fn key_values(&mut self, place: Place<'_>, key: &Row) -> Result<Vec<Value>, Refused> {
@@ -250,13 +246,13 @@ impl SilverRows {
         after: &Row,
     ) -> Result<Vec<Value>, Refused> {
         let plan = self.plan(&after.shape)?;
+        let plan = &self.plans[plan];
         let applied = plan.apply(after).map_err(refused)?;
-        let columns = plan.columns.clone();
         self.nulled += applied.nulled;
         let schema = self.schema.as_ref().ok_or_else(no_schema)?;
         let mut row = vec![Value::Null; schema.columns.len()];
-        for (column, value) in columns.into_iter().zip(applied.values) {
-            row[column] = value;
+        for (column, value) in plan.columns.iter().zip(applied.values) {
+            row[*column] = value;
         }
         let text = |text: &Option<String>| text.clone().map_or(Value::Null, Value::Text);
         let system = [

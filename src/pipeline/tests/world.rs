@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 use crate::memory::MemoryBudget;
 use crate::pipeline::{self, RunEnd, RunOptions};
 use crate::source::{
-    GapDecision, GapKind, GroupOffset, Message, Source, SourceEvent, SourceStats, Start, Starts,
-    View,
+    Gap, GapDecision, GapKind, GroupOffset, Message, Source, SourceEvent, SourceStats, Start,
+    Starts, View,
 };
 use crate::tables::{self, ConfiguredTables};
 use crate::telemetry::Telemetry;
@@ -223,7 +223,8 @@ impl World {
     ) -> GapDecision {
         let [stored, log_start, log_end] = range;
         let (reply, decision) = oneshot::channel();
-        self.send(SourceEvent::Gap { tp: tp.clone(), stored, log_start, log_end, kind, reply });
+        let gap = Gap { tp: tp.clone(), stored, log_start, log_end, kind };
+        self.send(SourceEvent::Gap { gap, reply });
         decision.await.expect("a decision")
     }
 

@@ -12,8 +12,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use tokio::sync::{mpsc, oneshot};
 
 use crate::source::{
-    GapDecision, GapKind, KafkaSource, Message, Source, SourceEvent, SourceOptions, SourceStats,
-    Start, Starts,
+    Gap, GapDecision, GapKind, KafkaSource, Message, Source, SourceEvent, SourceOptions,
+    SourceStats, Start, Starts,
 };
 
 /// How long a test waits for what must come: a second member joins after ten seconds.
@@ -224,7 +224,8 @@ fn on_event(source: &mut KafkaSource, event: SourceEvent, table: &mut Table, see
                 seen.ends.push((tp, next_offset));
             }
         }
-        SourceEvent::Gap { tp, stored, log_start, log_end, kind, reply } => {
+        SourceEvent::Gap { gap, reply } => {
+            let Gap { tp, stored, log_start, log_end, kind } = gap;
             let passes = table.passes_gaps.contains(&*tp.topic);
             if passes {
                 table.next.insert(tp.clone(), NextOffset { offset: log_start, fingerprint: None });
