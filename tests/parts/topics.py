@@ -11,7 +11,6 @@ from pathlib import Path
 from confluent_kafka import (
     TIMESTAMP_NOT_AVAILABLE,
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -23,6 +22,11 @@ from confluent_kafka.admin import NewTopic, OffsetSpec
 from parts.kafka import Kafka
 
 _SECONDS = 30
+_COORDINATOR = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
 
 
 @dataclass(frozen=True)
@@ -231,26 +235,36 @@ def end_offsets(kafka: Kafka, topic: str, read_committed: bool = False) -> dict[
 
 def committed_offsets(kafka: Kafka, group: str) -> dict[tuple[str, int], int]:
     """What the consumer group has committed: (topic, partition) to next offset."""
-    answer = _group_offsets(kafka, group)
     return {
         (place.topic, place.partition): place.offset
-        for place in answer.topic_partitions
+        for place in _group_offsets(kafka, group)
         if place.offset >= 0
     }
 
 
-def _group_offsets(kafka: Kafka, group: str) -> ConsumerGroupTopicPartitions:
-    """Asks again while the broker still reads the group's partition."""
+def _group_offsets(kafka: Kafka, group: str) -> list[TopicPartition]:
+    """Asked by a consumer that never joins. An admin client has no group, and librdkafka follows a
+    null pointer there when the broker answers that it does not coordinate this group yet, as a
+    young broker does."""
+    asked = [
+        TopicPartition(topic, number)
+        for topic, count in topics(kafka).items()
+        if not topic.startswith("__")
+        for number in range(count)
+    ]
+    consumer = Consumer({**kafka.client(), "group.id": group, "enable.auto.commit": False})
     deadline = time.monotonic() + _SECONDS
-    while True:
-        request = [ConsumerGroupTopicPartitions(group)]
-        try:
-            return kafka.admin.list_consumer_group_offsets(request)[group].result(_SECONDS)
-        except KafkaException as error:
-            loading = error.args[0].code() == KafkaError.COORDINATOR_LOAD_IN_PROGRESS
-            if not loading or time.monotonic() > deadline:
-                raise
-        time.sleep(0.1)
+    try:
+        while True:
+            try:
+                return consumer.committed(asked, _SECONDS) if asked else []
+            except KafkaException as error:
+                # Asks again while the broker still finds or reads the group's partition.
+                if error.args[0].code() not in _COORDINATOR or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+    finally:
+        consumer.close()
 
 
 def _partitions(kafka: Kafka, topic: str) -> list[int]:
