@@ -6,22 +6,27 @@ use serde::Deserialize;
 use crate::column::ColumnType;
 use crate::column_text::{decimal_arguments, enclosed};
 use crate::field_kind::{BytesForm, DecimalForm, FieldKind, TemporalForm};
+use crate::structured::Structured;
 use crate::temporal::Unit;
 
 /// One entry of a table's `columns`: the type of a column, and how its values stand in the record.
 ///
 /// | `type` | `encoding`, the default first |
 /// |---|---|
-/// | `boolean`, `int`, `long`, `float`, `double`, `text` | none |
+/// | `long`, `float`, `double`, `text` | none |
+/// | `boolean` | none, `number` (0 and 1 as well) |
+/// | `int` | none, `boolean` (true and false as well, as 1 and 0) |
 /// | `decimal(p,s)` | `base64`, `string` or `number`, `variable`; JSON numbers always |
+/// | `decimal(20,0)` | also `unsigned`: 64 bits that came as a signed integer |
 /// | `decimal` (no precision: exact text) | `variable`, `string` or `number` |
-/// | `date` | `days`, `iso` |
-/// | `time` (becomes text) | `micros`, `millis`, `nanos`, `iso` |
-/// | `timestamp` | `micros`, `millis`, `nanos`, `iso` |
-/// | `timestamptz` | `iso`, `micros`, `millis`, `nanos` |
+/// | `date` | `days`, `iso`, `structured` |
+/// | `time` (becomes text) | `micros`, `millis`, `nanos`, `iso`, `structured` |
+/// | `timetz`, `interval` (become text) | `iso`, `structured` |
+/// | `timestamp` | `micros`, `millis`, `nanos`, `iso`, `structured` |
+/// | `timestamptz` | `iso`, `micros`, `millis`, `nanos`, `structured` |
 /// | `binary` | `base64`, `base64url`, `hex` |
 /// | `list<type>` | that of the elements |
-/// | `json` (an object or array, becomes text) | none |
+/// | `json` (JSON text, an object or an array; becomes text) | none |
 ///
 /// A `decimal(p,s)` that no table can hold (p above 38, or s above p) becomes exact text.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -44,7 +49,7 @@ struct Written {
 pub enum OverrideError {
     /// The type is not known.
     #[error(
-        "`{0}` is no type: use boolean, int, long, float, double, decimal(p,s), decimal, date, time, timestamp, timestamptz, text, binary, json or list<type>"
+        "`{0}` is no type: use boolean, int, long, float, double, decimal(p,s), decimal, date, time, timetz, timestamp, timestamptz, interval, text, binary, json or list<type>"
     )]
     Type(String),
     /// The encoding is not one of the type's.
@@ -116,6 +121,12 @@ fn kind(text: &str, encoding: Option<&str>, depth: usize) -> Result<FieldKind, O
         OverrideError::Encoding { column_type, encoding, allowed }
     };
     if let Some((precision, scale)) = decimal_arguments(&lower).map_err(|_| unknown())? {
+        if encoding == Some("unsigned") {
+            return match (precision, scale) {
+                (20, 0) => Ok(FieldKind::Unsigned),
+                _ => Err(refused("base64, string, number or variable; unsigned is decimal(20,0)")),
+            };
+        }
         let form = decimal_form(encoding, DecimalForm::Base64)
             .ok_or_else(|| refused("base64, string, number or variable"))?;
         return decimal_kind(precision, scale, form).ok_or_else(unknown);
@@ -125,36 +136,23 @@ fn kind(text: &str, encoding: Option<&str>, depth: usize) -> Result<FieldKind, O
         Some(_) => Err(refused("none")),
     };
     match lower.as_str() {
-        "boolean" | "bool" => plain(FieldKind::Boolean),
-        "int" | "integer" => plain(FieldKind::Integer(32)),
+        "boolean" | "bool" if encoding == Some("number") => Ok(FieldKind::BooleanNumber),
+        "int" | "integer" if encoding == Some("boolean") => Ok(FieldKind::IntegerFlag),
+        "boolean" | "bool" => plain(FieldKind::Boolean).map_err(|_| refused("none or number")),
+        "int" | "integer" => plain(FieldKind::Integer(32)).map_err(|_| refused("none or boolean")),
         "long" | "bigint" => plain(FieldKind::Integer(64)),
         "float" => plain(FieldKind::Float),
         "double" => plain(FieldKind::Double),
         "text" | "string" => plain(FieldKind::Text),
-        "json" => plain(FieldKind::Json),
+        "json" => plain(FieldKind::Document),
         "decimal" => match decimal_form(encoding, DecimalForm::Variable) {
             Some(form) if form != DecimalForm::Base64 => {
                 Ok(FieldKind::DecimalText { scale: 0, form })
             }
             _ => Err(refused("variable, string or number; base64 needs decimal(p,s)")),
         },
-        "date" => match encoding {
-            None | Some("days") => Ok(FieldKind::Date),
-            Some("iso") => Ok(FieldKind::IsoDate),
-            _ => Err(refused("days or iso")),
-        },
-        "time" | "timestamp" | "timestamptz" => {
-            let default = match lower.as_str() {
-                "timestamptz" => TemporalForm::Iso,
-                _ => TemporalForm::Count(Unit::Micros),
-            };
-            let form = temporal_form(encoding, default)
-                .ok_or_else(|| refused("iso, millis, micros or nanos"))?;
-            Ok(match lower.as_str() {
-                "time" => FieldKind::Time(form),
-                "timestamp" => FieldKind::Timestamp(form),
-                _ => FieldKind::TimestampTz(form),
-            })
+        "date" | "time" | "timetz" | "timestamp" | "timestamptz" | "interval" => {
+            temporal(&lower, encoding).map_err(refused)
         }
         "binary" => match encoding {
             None | Some("base64") => Ok(FieldKind::Bytes(BytesForm::Base64)),
@@ -163,6 +161,38 @@ fn kind(text: &str, encoding: Option<&str>, depth: usize) -> Result<FieldKind, O
             _ => Err(refused("base64, base64url or hex")),
         },
         _ => Err(unknown()),
+    }
+}
+
+/// A date, time or duration; else the encodings that it has.
+fn temporal(lower: &str, encoding: Option<&str>) -> Result<FieldKind, &'static str> {
+    let structured = |part| Ok(FieldKind::Structured(part));
+    match (lower, encoding) {
+        ("date", None | Some("days")) => Ok(FieldKind::Date),
+        ("date", Some("iso")) => Ok(FieldKind::IsoDate),
+        ("date", Some("structured")) => structured(Structured::Date),
+        ("date", _) => Err("days, iso or structured"),
+        // These two are the source's own texts.
+        ("timetz" | "interval", None | Some("iso")) => Ok(FieldKind::Text),
+        ("timetz", Some("structured")) => structured(Structured::ZonedTime),
+        ("interval", Some("structured")) => structured(Structured::Duration),
+        ("timetz" | "interval", _) => Err("iso or structured"),
+        ("time", Some("structured")) => structured(Structured::Time),
+        ("timestamp", Some("structured")) => structured(Structured::Timestamp),
+        ("timestamptz", Some("structured")) => structured(Structured::ZonedTimestamp),
+        _ => {
+            let default = match lower {
+                "timestamptz" => TemporalForm::Iso,
+                _ => TemporalForm::Count(Unit::Micros),
+            };
+            let form = temporal_form(encoding, default);
+            let form = form.ok_or("iso, millis, micros, nanos or structured")?;
+            Ok(match lower {
+                "time" => FieldKind::Time(form),
+                "timestamp" => FieldKind::Timestamp(form),
+                _ => FieldKind::TimestampTz(form),
+            })
+        }
     }
 }
 
@@ -234,6 +264,36 @@ mod tests {
             ("decimal", None, variable, text("12.8")),
             ("decimal(60,20)", None, "\"gA==\"", text("-0.00000000000000000128")),
             ("decimal(3,5)", None, "\"A+c=\"", text("0.00999")),
+            ("decimal(20,0)", Some("unsigned"), "-1", decimal(18_446_744_073_709_551_615, 0)),
+            (
+                "decimal(20,0)",
+                Some("unsigned"),
+                "9223372036854775808",
+                decimal(9_223_372_036_854_775_808, 0),
+            ),
+            ("decimal(20,0)", Some("unsigned"), "7", decimal(7, 0)),
+            ("boolean", Some("number"), "1", Value::Boolean(true)),
+            ("boolean", Some("number"), "false", Value::Boolean(false)),
+            ("int", Some("boolean"), "true", Value::Long(1)),
+            ("int", Some("boolean"), "-7", Value::Long(-7)),
+            ("date", Some("structured"), r#"{"year":1970,"month":1,"day":2}"#, Value::Date(1)),
+            ("time", Some("structured"), r#"{"hour":24}"#, text("24:00:00")),
+            ("timetz", None, "\"12:00:00Z\"", text("12:00:00Z")),
+            ("timetz", Some("structured"), r#"{"hour":1}"#, text("01:00:00Z")),
+            ("interval", None, "\"P1Y\"", text("P1Y")),
+            ("interval", Some("structured"), r#"{"days":1}"#, text("P0Y0M1DT0H0M0S")),
+            (
+                "timestamp",
+                Some("structured"),
+                r#"{"year":1970,"month":1,"day":1}"#,
+                Value::Timestamp(0),
+            ),
+            (
+                "timestamptz",
+                Some("structured"),
+                r#"{"year":1970,"month":1,"day":1,"offsetSeconds":1}"#,
+                Value::TimestampTz(-1_000_000),
+            ),
             ("date", None, "20512", Value::Date(20_512)),
             ("date", Some("iso"), "\"2026-02-28Z\"", Value::Date(20_512)),
             ("time", None, "86400000000", text("24:00:00")),
@@ -255,6 +315,7 @@ mod tests {
             ),
             ("list<date>", Some("days"), "[]", Value::List(vec![])),
             ("json", None, "[1, 2]", text("[1, 2]")),
+            ("json", None, r#""{\"a\": 1.10}""#, text(r#"{"a": 1.10}"#)),
             ("double", None, "\"NaN\"", Value::Double(f64::INFINITY)),
         ] {
             let found = read(column_type, encoding, json);
@@ -273,7 +334,11 @@ mod tests {
         assert!(error("varchar", None, None).contains("use boolean, int"));
         assert!(error("decimal(x)", None, None).contains("is no type"));
         assert!(error("decimal(0,0)", None, None).contains("is no type"));
-        assert!(error("date", None, Some("base64")).contains("use days or iso"));
+        assert!(error("date", None, Some("base64")).contains("use days, iso or structured"));
+        assert!(error("interval", None, Some("micros")).contains("use iso or structured"));
+        assert!(error("time", None, Some("days")).contains("use iso, millis"));
+        assert!(error("decimal(19,0)", None, Some("unsigned")).contains("decimal(20,0)"));
+        assert!(error("boolean", None, Some("hex")).contains("use none or number"));
         assert!(error("text", None, Some("hex")).contains("use none"));
         assert!(error("decimal", None, Some("base64")).contains("decimal(p,s)"));
         assert!(error("date", Some("days"), Some("iso")).contains("keep one"));

@@ -11,6 +11,7 @@ use crate::change_event::{Field, RowShape};
 use crate::column_override::{ColumnOverride, decimal_kind};
 use crate::field_kind::{BytesForm, DecimalForm, FieldKind, TemporalForm};
 use crate::json::{Json, Kind};
+use crate::structured::Structured;
 use crate::temporal::Unit;
 
 /// Schemas compared with the front of a record before it is parsed. Tables that share a topic or a
@@ -210,6 +211,11 @@ fn kind(schema: Json<'_, '_>) -> Result<FieldKind, String> {
         ("struct", ..) if name == "io.debezium.data.VariableScaleDecimal" => {
             K::DecimalText { scale: 0, form: DecimalForm::Variable }
         }
+        ("struct", Some(time), _) => {
+            let part = time.strip_prefix("Structured").and_then(Structured::named);
+            part.map_or(K::Json, K::Structured)
+        }
+        ("int64", None, None) if is_unsigned(schema) => K::Unsigned,
         ("boolean", ..) => K::Boolean,
         ("int8", ..) => K::Integer(8),
         ("int16", ..) => K::Integer(16),
@@ -222,6 +228,17 @@ fn kind(schema: Json<'_, '_>) -> Result<FieldKind, String> {
         ("array", ..) => K::List(Box::new(kind(schema.get("items").ok_or("has no `items`")?)?)),
         ("struct" | "map", ..) => K::Json,
         (other, ..) => return Err(format!("has the unknown type `{other}`")),
+    })
+}
+
+/// Whether the source says (`column.propagate.source.type`) that this was an unsigned integer of 64
+/// bits, which `bigint.unsigned.handling.mode=long` lets wrap around.
+fn is_unsigned(schema: Json<'_, '_>) -> bool {
+    let parameter = schema.get("parameters").and_then(|p| p.get("__debezium.source.column.type"));
+    let source_type = parameter.and_then(|source_type| source_type.text());
+    source_type.is_some_and(|source_type| {
+        let source_type = source_type.to_ascii_uppercase();
+        source_type == "SERIAL" || source_type.starts_with("BIGINT UNSIGNED")
     })
 }
 
@@ -301,6 +318,13 @@ mod tests {
             ("struct", "io.debezium.data.VariableScaleDecimal", "text"),
             ("struct", "io.debezium.data.geometry.Point", "text"),
             ("map", "", "text"),
+            ("struct", "io.debezium.data.SparseDoubleVector", "text"),
+            ("struct", "io.debezium.time.StructuredDate", "date"),
+            ("struct", "io.debezium.time.StructuredTime", "text"),
+            ("struct", "io.debezium.time.StructuredTimestamp", "timestamp"),
+            ("struct", "io.debezium.time.StructuredZonedTimestamp", "timestamptz"),
+            ("struct", "io.debezium.time.StructuredDuration", "text"),
+            ("struct", "io.debezium.time.StructuredCentury", "text"),
         ] {
             assert_eq!(column_type(&named(base, name)), expected, "{base} {name}");
         }
@@ -320,6 +344,22 @@ mod tests {
         }
         assert!(schema_of(&decimal(r#""scale":"x""#)).is_err());
         assert!(schema_of(&decimal(r#""scale":"2000000000""#)).is_err());
+    }
+
+    #[test]
+    fn an_unsigned_integer_of_64_bits_is_known_by_its_propagated_type() {
+        for (source_type, expected) in [
+            ("BIGINT UNSIGNED", "decimal(20,0)"),
+            ("BIGINT UNSIGNED ZEROFILL", "decimal(20,0)"),
+            ("SERIAL", "decimal(20,0)"),
+            ("BIGINT", "long"),
+            ("INT UNSIGNED", "long"),
+        ] {
+            let field = format!(
+                r#"{{"type":"int64","parameters":{{"__debezium.source.column.type":"{source_type}"}},"field":"f"}}"#
+            );
+            assert_eq!(column_type(&field), expected, "{source_type}");
+        }
     }
 
     #[test]

@@ -245,9 +245,13 @@ fn push(schema: &mut TableSchema, source_name: &str, column_type: ColumnType) ->
 
 /// The type of the column that a field wants.
 fn wanted(field: &Field, is_key: bool, rules: &Rules) -> Option<ColumnType> {
-    let column_type = storable(field.column_type.as_ref()?, rules.format);
+    let column_type = field.column_type.as_ref()?;
     let as_text = matches!(rules.out_of_range, OutOfRange::Text) && !is_key;
-    Some(if as_text { text_if_unbounded(&column_type) } else { column_type })
+    // By what the source says, before Delta makes every decimal as wide as can be.
+    Some(match as_text {
+        true => storable(&text_if_unbounded(column_type), rules.format),
+        false => storable(column_type, rules.format),
+    })
 }
 
 /// The type as the format can keep it for good.

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use crate::column::ColumnType;
 use crate::decimal::{Decimal, i128_from_bytes};
 use crate::json::{Json, Kind, exact_double};
+use crate::structured::{self, Structured};
 use crate::temporal::{self, Point, Unit};
 use crate::value::{Value, digits};
 
@@ -42,8 +43,14 @@ pub(crate) enum TemporalForm {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FieldKind {
     Boolean,
+    /// A boolean, as such or as 0 or 1: MySQL's TINYINT(1) is both in the life of one table.
+    BooleanNumber,
     /// Signed integer of this many bits.
     Integer(u8),
+    /// An integer of 32 bits, with true and false as 1 and 0.
+    IntegerFlag,
+    /// Unsigned integer of 64 bits that went through a signed one, hence negative from 2^63 on.
+    Unsigned,
     Float,
     Double,
     Text,
@@ -65,9 +72,13 @@ pub(crate) enum FieldKind {
     Time(TemporalForm),
     Timestamp(TemporalForm),
     TimestampTz(TemporalForm),
+    /// Components of a date or time: `time.precision.mode=structured`.
+    Structured(Structured),
     List(Box<FieldKind>),
     /// Struct or map, kept as JSON text.
     Json,
+    /// JSON text, or the object or array itself.
+    Document,
     /// No schema: as the JSON shows it.
     Inferred,
 }
@@ -81,12 +92,15 @@ impl FieldKind {
     pub(crate) fn column_type(&self) -> Option<ColumnType> {
         use ColumnType as T;
         Some(match self {
-            Self::Boolean => T::Boolean,
+            Self::Boolean | Self::BooleanNumber => T::Boolean,
             Self::Integer(64) => T::Long,
-            Self::Integer(_) => T::Int,
+            Self::Integer(_) | Self::IntegerFlag => T::Int,
+            Self::Unsigned => T::Decimal { precision: 20, scale: 0 },
             Self::Float => T::Float,
             Self::Double => T::Double,
-            Self::Text | Self::DecimalText { .. } | Self::Time(_) | Self::Json => T::Text,
+            Self::Text | Self::DecimalText { .. } | Self::Time(_) => T::Text,
+            Self::Json | Self::Document => T::Text,
+            Self::Structured(part) => part.column_type(),
             Self::Bytes(_) => T::Binary,
             Self::Decimal { precision, scale, .. } => {
                 T::Decimal { precision: *precision, scale: *scale }
@@ -106,18 +120,25 @@ impl FieldKind {
         }
         match self {
             Self::Boolean => json.boolean().map(Value::Boolean).ok_or(Expected("true or false")),
+            Self::BooleanNumber => boolean_number(json),
             Self::Integer(bits) => integer(json, *bits),
+            Self::IntegerFlag => match json.boolean() {
+                Some(flag) => Ok(Value::Long(flag.into())),
+                None => integer(json, 32),
+            },
+            Self::Unsigned => unsigned(json),
             Self::Float => float(json),
             Self::Double => double(json),
             Self::Text => Ok(Value::Text(string(json, "a string")?.into_owned())),
             Self::Bytes(form) => bytes(json, *form).map(Value::Binary),
             Self::Decimal { precision, scale, form } => decimal(json, *precision, *scale, *form),
             Self::DecimalText { scale, form } => decimal_text(json, *scale, *form),
-            Self::Date => Ok(date(temporal::date(count(json, "a number of days")?))),
+            Self::Date => Ok(date(temporal::date(days(json)?))),
             Self::IsoDate => iso(json, temporal::parse_date, date, "an ISO date"),
             Self::Time(form) => time(json, *form),
             Self::Timestamp(form) => timestamp(json, *form),
             Self::TimestampTz(form) => timestamp_tz(json, *form),
+            Self::Structured(part) => structured::read(json, *part),
             Self::List(element) => {
                 if json.kind() != Kind::Array {
                     return Err(Expected("an array"));
@@ -128,6 +149,12 @@ impl FieldKind {
             Self::Json => match json.kind() {
                 Kind::Array | Kind::Object => Ok(Value::Text(json.raw().to_owned())),
                 _ => Err(Expected("an object or array")),
+            },
+            Self::Document => match json.kind() {
+                Kind::Array | Kind::Object => Ok(Value::Text(json.raw().to_owned())),
+                _ => {
+                    Ok(Value::Text(string(json, "JSON text, an object or an array")?.into_owned()))
+                }
             },
             Self::Inferred => Ok(infer(json).0),
         }
@@ -177,6 +204,28 @@ fn integer(json: Json<'_, '_>, bits: u8) -> Result<Value, Expected> {
         32 => "an integer of 32 bits",
         _ => "an integer of 64 bits",
     }))
+}
+
+fn boolean_number(json: Json<'_, '_>) -> Result<Value, Expected> {
+    let number = match json.integer() {
+        Some(0) => Some(false),
+        Some(1) => Some(true),
+        _ => None,
+    };
+    json.boolean().or(number).map(Value::Boolean).ok_or(Expected("true, false, 0 or 1"))
+}
+
+fn unsigned(json: Json<'_, '_>) -> Result<Value, Expected> {
+    let wrapped = json.integer().map(|wrapped| wrapped.cast_unsigned());
+    let whole = wrapped.or_else(|| json.number()?.parse().ok());
+    let unscaled = whole.map(i128::from).ok_or(Expected("an integer of 64 bits"))?;
+    Ok(Value::Decimal { unscaled, scale: 0 })
+}
+
+/// Connect's dates are of 32 bits.
+fn days(json: Json<'_, '_>) -> Result<i64, Expected> {
+    let days = json.integer().filter(|days| i32::try_from(*days).is_ok());
+    days.ok_or(Expected("a number of days of 32 bits"))
 }
 
 /// Debezium writes what JSON numbers cannot say as strings.
@@ -315,7 +364,7 @@ fn special_decimal(text: &str) -> Option<String> {
     Some(special.to_owned())
 }
 
-fn date(point: Point) -> Value {
+pub(crate) fn date(point: Point) -> Value {
     match point {
         Point::Held(days) => match i32::try_from(days) {
             Ok(days) => Value::Date(days),
@@ -325,14 +374,14 @@ fn date(point: Point) -> Value {
     }
 }
 
-fn local(point: Point) -> Value {
+pub(crate) fn local(point: Point) -> Value {
     match point {
         Point::Held(micros) => Value::Timestamp(micros),
         Point::Outside(text) => Value::OutOfRange(text),
     }
 }
 
-fn instant(point: Point) -> Value {
+pub(crate) fn instant(point: Point) -> Value {
     match point {
         Point::Held(micros) => Value::TimestampTz(micros),
         Point::Outside(text) => Value::OutOfRange(text),

@@ -19,5 +19,6 @@ pub mod json;
 mod placeholder;
 pub mod position;
 pub mod silver;
+mod structured;
 mod temporal;
 pub mod value;

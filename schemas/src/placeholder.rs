@@ -65,7 +65,8 @@ impl Placeholder {
             return true;
         }
         // A type whose texts are something else cannot meet the encoded forms.
-        let encoded = matches!(kind, FieldKind::Text | FieldKind::Bytes(_) | FieldKind::Inferred);
+        use FieldKind::{Bytes, Document, Inferred, Text};
+        let encoded = matches!(kind, Text | Bytes(_) | Document | Inferred);
         encoded && [&self.base64, &self.hex, &self.pairs].into_iter().any(|form| json.is_text(form))
     }
 

@@ -40,24 +40,41 @@ pub(crate) enum Point {
     Outside(String),
 }
 
+/// PostgreSQL's infinite dates as Debezium sends them, by the snapshot's driver, by the stream, and
+/// in both ways as texts. No database has a date so far away.
+const INFINITE_DAYS: [(i64, &str); 6] = [
+    (-622_191_234, "infinity"),
+    (2_146_033_979, "infinity"),
+    (106_751_991_166, "infinity"),
+    (-625_821_272, "-infinity"),
+    (-2_147_472_691, "-infinity"),
+    (106_748_361_128, "-infinity"),
+];
+/// Infinite timestamps: the limits, or the driver's sentinels, as counts and as text.
+const INFINITE_COUNTS: [(i64, &str); 4] = [
+    (i64::MAX, "infinity"),
+    (9_223_372_036_825_200_000, "infinity"),
+    (i64::MIN, "-infinity"),
+    (-9_223_372_036_832_400_000, "-infinity"),
+];
+
+fn infinity(table: &[(i64, &str)], number: i64) -> Option<Point> {
+    let found = table.iter().find(|(sentinel, _)| *sentinel == number);
+    found.map(|(_, text)| Point::Outside((*text).to_owned()))
+}
+
 /// The date that is `days` after 1970-01-01.
 pub(crate) fn date(days: i64) -> Point {
     if (DAY_MIN..=DAY_MAX).contains(&days) {
         return Point::Held(days);
     }
-    Point::Outside(date_text(days))
+    infinity(&INFINITE_DAYS, days).unwrap_or_else(|| Point::Outside(date_text(days)))
 }
 
 /// The instant or local time that is `count` units after 1970-01-01T00:00:00; nanoseconds are cut.
 pub(crate) fn timestamp(count: i64, unit: Unit) -> Point {
-    // PostgreSQL's infinity, as Debezium sends it: the limits, or the driver's sentinels.
-    let infinite = match count {
-        i64::MAX | 9_223_372_036_825_200_000 => Some("infinity"),
-        i64::MIN | -9_223_372_036_832_400_000 => Some("-infinity"),
-        _ => None,
-    };
-    if let Some(text) = infinite {
-        return Point::Outside(text.to_owned());
+    if let Some(infinite) = infinity(&INFINITE_COUNTS, count) {
+        return infinite;
     }
     let a_day = SECONDS_A_DAY * unit.a_second();
     let (days, of_day) = (count.div_euclid(a_day), count.rem_euclid(a_day));
@@ -68,6 +85,11 @@ pub(crate) fn timestamp(count: i64, unit: Unit) -> Point {
 fn point(days: i64, nanos_of_day: i64, zone: &str) -> Point {
     if (DAY_MIN..=DAY_MAX).contains(&days) {
         return Point::Held(days * MICROS_A_DAY + nanos_of_day / 1_000);
+    }
+    let millis = i128::from(days) * 86_400_000 + i128::from(nanos_of_day / 1_000_000);
+    let millis = i64::try_from(millis).ok();
+    if let Some(infinite) = millis.and_then(|millis| infinity(&INFINITE_COUNTS, millis)) {
+        return infinite;
     }
     let time = time_of_day(nanos_of_day, Unit::Nanos);
     Point::Outside(format!("{}T{time}{zone}", date_text(days)))
@@ -158,8 +180,17 @@ pub(crate) fn parse_timestamp_tz(text: &str) -> Option<Point> {
     if !reader.ended() {
         return None;
     }
-    let nanos = nanos - offset_seconds * 1_000_000_000;
-    Some(point(days + nanos.div_euclid(NANOS_A_DAY), nanos.rem_euclid(NANOS_A_DAY), "Z"))
+    Some(moved(days, nanos - offset_seconds * 1_000_000_000, "Z"))
+}
+
+/// Day number of a date by its parts, the year signed; `None` where there is no such date.
+pub(crate) fn civil_date(year: i64, month: i64, day: i64) -> Option<i64> {
+    (year.unsigned_abs() < 1_000_000_000).then(|| day_number(year, month, day))?
+}
+
+/// The point that is `nanos` after the begin of a day; they may be more than a day has, or negative.
+pub(crate) fn moved(days: i64, nanos: i64, zone: &str) -> Point {
+    point(days + nanos.div_euclid(NANOS_A_DAY), nanos.rem_euclid(NANOS_A_DAY), zone)
 }
 
 fn infinite(text: &str) -> Option<Point> {
@@ -311,6 +342,34 @@ mod tests {
         );
         assert_eq!(timestamp(i64::MAX, Unit::Micros), Point::Outside("infinity".into()));
         assert_eq!(timestamp(i64::MIN, Unit::Micros), Point::Outside("-infinity".into()));
+    }
+
+    #[test]
+    fn postgresqls_infinity_is_known_in_every_form_it_was_seen_in() {
+        let infinity = || Point::Outside("infinity".into());
+        let before = || Point::Outside("-infinity".into());
+        for (found, expected) in [
+            (date(-622_191_234), infinity()),
+            (date(2_146_033_979), infinity()),
+            (date(-625_821_272), before()),
+            (date(-2_147_472_691), before()),
+            (parse_date("+292278994-08-16Z").expect("a date"), infinity()),
+            (parse_date("+292269055-12-02Z").expect("a date"), before()),
+            (parse_date("+5877611-06-21Z").expect("a date"), infinity()),
+            (parse_date("-5877611-06-22Z").expect("a date"), before()),
+            (timestamp(9_223_372_036_825_200_000, Unit::Millis), infinity()),
+            (timestamp(-9_223_372_036_832_400_000, Unit::Millis), before()),
+            (parse_timestamp("+292278994-08-16T23:00:00Z").expect("a timestamp"), infinity()),
+            (parse_timestamp("-292275055-05-16T23:00:00Z").expect("a timestamp"), before()),
+        ] {
+            assert_eq!(found, expected);
+        }
+        // The last date that PostgreSQL has is one, too, and nobody's infinity.
+        assert_eq!(date(2_145_042_905), Point::Outside("+5874897-12-31".into()));
+        assert_eq!(
+            parse_date("+999999999-12-31").map(|p| matches!(p, Point::Outside(_))),
+            Some(true)
+        );
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct Applied {
 pub enum RowRefused {
     /// A value does not fit its column and the policy is to halt.
     #[error(
-        "a value of field `{field}` is out of the range of {column_type}: set `out_of_range: null` or `text` for the table, or correct the source"
+        "a value of field `{field}` is out of the range of {column_type}: set `out_of_range: null` or `text` for the table, say under `columns` that it is `text` or a `decimal` without digits, or correct the source"
     )]
     OutOfRange {
         /// The source's name.

@@ -196,6 +196,32 @@ fn values_out_of_range_follow_the_policy_and_nulls_are_counted() {
 }
 
 #[test]
+fn text_is_for_what_can_be_out_of_range_in_both_formats() {
+    let decimal = |precision, scale| Some(ColumnType::Decimal { precision, scale });
+    let fields = shape(&[
+        ("id", Some(ColumnType::Long)),
+        ("price", decimal(10, 2)),
+        ("any", decimal(38, 2)),
+        ("at", Some(ColumnType::TimestampTz)),
+        ("days", Some(ColumnType::List(Box::new(ColumnType::Date)))),
+    ]);
+    for (format, price) in
+        [(TableFormat::Iceberg, "decimal(10,2)"), (TableFormat::Delta, "decimal(38,2)")]
+    {
+        let rules = Rules { out_of_range: OutOfRange::Text, format, ..ICEBERG };
+        let schema = create(&fields, &key(), &rules).expect("schema");
+        let expected = [
+            "id long".to_owned(),
+            format!("price {price}"),
+            "any text".to_owned(),
+            "at text".to_owned(),
+            "days list<text>".to_owned(),
+        ];
+        assert_eq!(types(&schema)[..5], expected, "{format:?}");
+    }
+}
+
+#[test]
 fn a_key_out_of_range_or_missing_halts_whatever_the_policy() {
     let fields = shape(&[("at", Some(ColumnType::Timestamp))]);
     let key = ["at".to_owned()];
