@@ -22,7 +22,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use super::columns::Said;
+use super::catalogue::Entry;
 use super::recording::TableState;
 use super::replay::{Dice, Enough, Replay, Topics};
 
@@ -79,15 +79,15 @@ impl Lake {
     pub(super) fn new(
         sources: &[TableState],
         topics: &Topics,
-        columns: fn(&str) -> Option<Said>,
+        entry: &Entry,
         mut cuts: Option<(&mut Dice, &RangeInclusive<u64>)>,
     ) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let mut entries = Vec::new();
         for table in sources {
             for format in FORMATS {
-                let said = table.columns.iter().filter_map(|(name, pg_type)| {
-                    let (column_type, encoding) = columns(pg_type)?;
+                let said = table.columns.iter().filter_map(|(name, source_type)| {
+                    let (column_type, encoding) = (entry.columns)(source_type)?;
                     let mut said = json!({ "type": column_type });
                     if let Some(encoding) = encoding {
                         said["encoding"] = encoding.into();
@@ -108,6 +108,7 @@ impl Lake {
                     "format": format,
                     "columns": said.collect::<serde_json::Map<_, _>>(),
                     "batch": batch,
+                    "out_of_range": if table.name.ends_with("_edge") { "text" } else { "halt" },
                 }));
             }
         }
@@ -235,10 +236,11 @@ impl Lake {
         let keys = schema.key_indexes();
         let row = |mut values: Vec<Value>| {
             let hash = key_hash(keys.iter().map(|index| &values[*index]));
-            for (column, value) in schema.columns.iter().zip(&mut values) {
-                let source = table.columns.iter().find(|source| source.0 == column.source_name);
-                if source.is_some_and(|(_, pg_type)| pg_type.starts_with("real")) {
-                    narrow(value);
+            for (index, column) in schema.columns.iter().enumerate().rev() {
+                // The column that came last under a name has what the source has by now.
+                let first = schema.index_of_source(&column.source_name).unwrap_or(index);
+                if first != index && !values[index].is_null() {
+                    values[first] = values[index].clone();
                 }
             }
             (hash, Row { shape: shape.clone(), values })
@@ -281,15 +283,4 @@ fn entry_name(entry: &lakebed_schemas::config::ResolvedTable) -> String {
     };
     let name = topics.first().and_then(|topic| entry.table_name(topic));
     name.expect("entries are of one topic")
-}
-
-/// Delta holds 32-bit numbers as 64-bit ones of the same value.
-fn narrow(value: &mut Value) {
-    match value {
-        Value::Double(wide) if f64::from(*wide as f32) == *wide || wide.is_nan() => {
-            *value = Value::Float(*wide as f32);
-        }
-        Value::List(items) => items.iter_mut().for_each(narrow),
-        _ => {}
-    }
 }

@@ -3,19 +3,50 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lakebed_schemas::change_event::Row;
+use lakebed_schemas::value::Value;
 
-use super::pg_text;
 use super::recording::TableState;
+use super::{my_text, pg_text};
+
+/// Cells of one column, or whole rows (`rows`), that no reader can make equal to the source from
+/// the events of a recording, and why.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Divergence {
+    pub(crate) table: &'static str,
+    pub(crate) column: &'static str,
+    pub(crate) cells: usize,
+    /// An entry of the manifest's `known_divergence`, or `mode: …` where the connector's settings
+    /// lose or rewrite the value.
+    pub(crate) reason: &'static str,
+}
+
+/// Whose texts the state holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Database {
+    Postgres,
+    MariaDb,
+}
+
+impl Database {
+    /// Of a recording, such as `postgres/json`.
+    pub(crate) fn of(recording: &str) -> Self {
+        if recording.starts_with("postgres/") { Self::Postgres } else { Self::MariaDb }
+    }
+}
 
 /// What a comparison found.
-#[derive(Default)]
 pub(crate) struct Cells {
+    database: Database,
     pub(crate) equal: usize,
     /// Table and what differs: a column, or `rows`.
     different: BTreeMap<(String, String), Vec<String>>,
 }
 
 impl Cells {
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database, equal: 0, different: BTreeMap::new() }
+    }
+
     pub(crate) fn compare(&mut self, table: &TableState, rows: &BTreeMap<u128, Row>) {
         if table.primary_key.is_empty() {
             return;
@@ -47,9 +78,14 @@ impl Cells {
         expected: &[Option<String>],
         row: &Row,
     ) -> bool {
-        let (name, pg_type) = &table.columns[index];
-        row.get(name)
-            .is_some_and(|value| pg_text::equal(value, pg_type, expected[index].as_deref()))
+        let (name, source_type) = &table.columns[index];
+        let equal = match self.database {
+            Database::Postgres => pg_text::equal,
+            Database::MariaDb => my_text::equal,
+        };
+        // What the last event of a row does not have is NULL in a table.
+        let value = row.get(name).unwrap_or(&Value::Null);
+        equal(value, source_type, expected[index].as_deref())
     }
 
     fn count(&mut self, table: &TableState, index: usize, expected: &[Option<String>], row: &Row) {
@@ -57,9 +93,9 @@ impl Cells {
             self.equal += 1;
             return;
         }
-        let (name, pg_type) = &table.columns[index];
-        let found =
-            format!("{pg_type}: {:?} in the source, {:?} here", expected[index], row.get(name));
+        let (name, source_type) = &table.columns[index];
+        let found = row.get(name);
+        let found = format!("{source_type}: {:?} in the source, {found:?} here", expected[index]);
         self.differs(table, name, found.chars().take(300).collect());
     }
 
@@ -67,20 +103,28 @@ impl Cells {
         self.different.entry((table.name.clone(), what.to_owned())).or_default().push(how);
     }
 
-    /// The listed differences and no others were found; one that is gone has to leave the list.
-    pub(crate) fn assert_divergences(&self, name: &str, divergent: &[(&str, &str)]) {
-        let listed: BTreeSet<(String, String)> = divergent
-            .iter()
-            .map(|(table, what)| ((*table).to_owned(), (*what).to_owned()))
-            .collect();
-        let mut problems = Vec::new();
-        for (place, how) in &self.different {
-            if !listed.contains(place) {
-                problems.push(format!("{}.{} differs: {}", place.0, place.1, how.join("\n      ")));
-            }
+    /// The listed differences and no others were found, in just as many cells.
+    pub(crate) fn assert_divergences(&self, name: &str, divergent: &[Divergence]) {
+        let mut listed: BTreeMap<(String, String), usize> = BTreeMap::new();
+        let mut reasons: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+        for Divergence { table, column, cells, reason } in divergent {
+            *listed.entry(((*table).to_owned(), (*column).to_owned())).or_default() += cells;
+            reasons.insert((table, column), reason);
         }
-        for place in listed.iter().filter(|place| !self.different.contains_key(place)) {
-            problems.push(format!("{}.{} is equal by now: take it off the list", place.0, place.1));
+        let places: BTreeSet<_> = listed.keys().chain(self.different.keys()).collect();
+        let mut problems = Vec::new();
+        for place in places {
+            let listed = listed.get(place).copied().unwrap_or_default();
+            let how = self.different.get(place).map(Vec::as_slice).unwrap_or_default();
+            if how.len() != listed {
+                let (table, column) = place;
+                let reason = reasons.get(&(table.as_str(), column.as_str())).unwrap_or(&"nothing");
+                problems.push(format!(
+                    "(\"{table}\", \"{column}\", {}) differ, {listed} by {reason}:\n      {}",
+                    how.len(),
+                    how.join("\n      ")
+                ));
+            }
         }
         assert!(problems.is_empty(), "{name}:\n  {}", problems.join("\n  "));
     }

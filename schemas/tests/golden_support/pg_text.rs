@@ -3,6 +3,8 @@
 use chrono::{DateTime, Days, NaiveDate};
 use lakebed_schemas::value::Value;
 
+use super::forms;
+
 /// Whether `value` is the `text` of a column of this type; NULL equals NULL.
 pub(crate) fn equal(value: &Value, pg_type: &str, text: Option<&str>) -> bool {
     let Some(text) = text else { return *value == Value::Null };
@@ -14,21 +16,31 @@ pub(crate) fn equal(value: &Value, pg_type: &str, text: Option<&str>) -> bool {
             "false" | "f" | "0" => !*found,
             _ => false,
         },
+        Value::Long(found) if pg_type == "interval" => forms::is_microseconds(*found, text),
         Value::Long(found) => text == found.to_string(),
         Value::Float(found) => {
             text.parse().is_ok_and(|t: f32| same_bits(t.into(), (*found).into()))
         }
-        Value::Double(found) => text.parse().is_ok_and(|t: f64| same_bits(t, *found)),
+        // A column of a Delta table is wider than the source's.
+        Value::Double(found) if pg_type == "real" => {
+            text.parse().is_ok_and(|t: f32| same_bits(t.into(), *found))
+        }
+        Value::Double(found) if pg_type == "double precision" || !found.is_finite() => {
+            text.parse().is_ok_and(|t: f64| same_bits(t, *found))
+        }
+        Value::Double(found) => forms::is_number(*found, &text.replace(['$', ','], "")),
         Value::Decimal { unscaled, scale } => {
             plain(*unscaled, usize::from(*scale)) == text.replace(['$', ','], "")
         }
         Value::Date(days) => date(*days).is_some_and(|found| found == text),
         Value::Timestamp(micros) => timestamp(*micros).is_some_and(|found| found == text),
         Value::TimestampTz(micros) => timestamp(*micros).is_some_and(|found| found + "+00" == text),
-        Value::Text(found) if pg_type == "money" => *found == text.replace(['$', ','], ""),
-        Value::Text(found) if pg_type.starts_with("character(") => found.trim_end() == text,
-        Value::Text(found) => found == text,
-        Value::Binary(found) if pg_type.starts_with("bit") => bits(found, text),
+        Value::Text(found) => text_equal(found, pg_type, text),
+        Value::Binary(found) if pg_type.starts_with("bit") => {
+            let digits = pg_type.strip_prefix("bit(").and_then(|rest| rest.strip_suffix(')'));
+            let digits = digits.map_or(0, |digits| digits.parse().expect("a length"));
+            format!("{:0>digits$}", forms::bits(found)) == text
+        }
         Value::Binary(found) => {
             let hex: String = found.iter().map(|byte| format!("{byte:02x}")).collect();
             text.strip_prefix("\\x") == Some(&hex)
@@ -40,6 +52,23 @@ pub(crate) fn equal(value: &Value, pg_type: &str, text: Option<&str>) -> bool {
             let mut pairs = found.iter().zip(&texts);
             found.len() == texts.len() && pairs.all(|(v, t)| equal(v, element, t.as_deref()))
         }
+    }
+}
+
+fn text_equal(found: &str, pg_type: &str, text: &str) -> bool {
+    match pg_type {
+        "money" => found == text.replace(['$', ','], ""),
+        "interval" => forms::is_interval(found, text),
+        "hstore" => forms::is_hstore(found, text),
+        "point" | "line" | "lseg" | "box" | "path" | "polygon" | "circle" => {
+            forms::is_pg_geometry(found, pg_type, text)
+        }
+        "time with time zone" => {
+            forms::utc_time(found).is_some_and(|time| forms::utc_time(text) == Some(time))
+        }
+        "date" => outside(found) == text,
+        _ if pg_type.starts_with("timestamp") => outside(found) == text,
+        _ => found == text,
     }
 }
 
@@ -63,14 +92,14 @@ fn same_bits(a: f64, b: f64) -> bool {
     a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
 }
 
-fn plain(unscaled: i128, scale: usize) -> String {
+pub(super) fn plain(unscaled: i128, scale: usize) -> String {
     let sign = if unscaled < 0 { "-" } else { "" };
     let digits = format!("{:0>1$}", unscaled.unsigned_abs(), scale + 1);
     let (whole, fraction) = digits.split_at(digits.len() - scale);
     if scale == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
 }
 
-fn date(days: i32) -> Option<String> {
+pub(super) fn date(days: i32) -> Option<String> {
     let epoch = NaiveDate::from_ymd_opt(1970, 1, 1)?;
     let distance = Days::new(days.unsigned_abs().into());
     let date = match days {
@@ -80,7 +109,7 @@ fn date(days: i32) -> Option<String> {
     Some(date?.format("%Y-%m-%d").to_string())
 }
 
-fn timestamp(micros: i64) -> Option<String> {
+pub(super) fn timestamp(micros: i64) -> Option<String> {
     let text = DateTime::from_timestamp_micros(micros)?.format("%Y-%m-%d %H:%M:%S%.6f").to_string();
     Some(text.trim_end_matches('0').trim_end_matches('.').to_owned()).map(|trimmed| {
         // Whole seconds that end in zeros lose none of them.
@@ -90,14 +119,6 @@ fn timestamp(micros: i64) -> Option<String> {
             trimmed
         }
     })
-}
-
-/// Bits are little-endian bytes; leading zeros are lost on the way.
-fn bits(found: &[u8], text: &str) -> bool {
-    let number = |bit: usize| found.get(bit / 8).is_some_and(|byte| (byte >> (bit % 8)) & 1 == 1);
-    let highest = (found.len() * 8).max(text.len());
-    let expected = |bit: usize| bit < text.len() && text.as_bytes()[text.len() - 1 - bit] == b'1';
-    (0..highest).all(|bit| number(bit) == expected(bit))
 }
 
 /// The elements of a one-dimensional array.

@@ -18,7 +18,7 @@ pub(crate) fn shared() -> PathBuf {
     places.find(|folder| folder.join("golden").exists()).unwrap_or_default()
 }
 
-fn golden(name: &str) -> PathBuf {
+pub(crate) fn golden(name: &str) -> PathBuf {
     let path = shared().join("golden").join(name);
     assert!(
         path.exists(),
