@@ -24,7 +24,7 @@ const OPENING: &[u8] = b"{\"schema\":";
 const BETWEEN: &[u8] = b",\"payload\":";
 
 /// A field of a row's schema.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SchemaField {
     pub(crate) name: String,
     pub(crate) kind: FieldKind,
@@ -146,11 +146,13 @@ fn parse(
     };
     schema.before = of("before").transpose()?;
     schema.after = of("after").transpose()?;
-    // Rows of one table share one shape, so that a plan made for one serves the other.
+    // Rows of one table share one shape, so that a plan made for one serves the other. How they are
+    // read is each one's own.
     if let (Some(before), Some(after)) = (&schema.before, &schema.after)
         && before.shape == after.shape
     {
-        schema.before = Some(Arc::clone(after));
+        let (fields, shape) = (before.fields.clone(), Arc::clone(&after.shape));
+        schema.before = Some(Arc::new(RowSchema { fields, shape }));
     }
     Ok(schema)
 }

@@ -68,7 +68,11 @@ fn described(
     // Converters write the fields in the schema's order, each once.
     for field in &schema.fields {
         match members.next() {
-            Some((name, json)) if name.is_text(&field.name) => values.push(value(field, json)?),
+            Some((name, json)) if name.is_text(&field.name) => match value(field, json) {
+                Ok(value) => values.push(value),
+                // The name may come again, and then this value does not count.
+                Err(_) => break,
+            },
             _ => break,
         }
     }
@@ -115,24 +119,15 @@ impl ShapeCache {
         json: Json<'_, '_>,
         placeholder: Option<&Placeholder>,
     ) -> Result<Row, String> {
-        if let Some(values) = self.read_as_latest(part, json, placeholder)? {
+        if let Some(values) = self.read_as_latest(part, json, placeholder) {
             return Ok(Row { shape: Arc::clone(&self.known[0].shape), values });
         }
-        let (mut fields, mut values): (Vec<Field>, Vec<Value>) = (Vec::new(), Vec::new());
+        let members = self.unique_members(part, json)?;
+        let (mut fields, mut values) = (Vec::new(), Vec::new());
         let mut kinds = Vec::new();
-        let mut places: HashMap<String, usize> = HashMap::new();
-        for (name, json) in json.members() {
-            let name = name.text().unwrap_or_default().into_owned();
+        for (name, json) in members {
             let kind = self.columns.get(&name).unwrap_or(&FieldKind::Inferred);
             let (value, column_type) = typed(part, &name, kind, json, placeholder)?;
-            if let Some(place) = places.get(&name) {
-                (values[*place], fields[*place].column_type) = (value, column_type);
-                continue;
-            }
-            if fields.len() == self.fields_max {
-                return Err(format!("`{part}` has more than {} fields", self.fields_max));
-            }
-            places.insert(name.clone(), fields.len());
             kinds.push(kind.clone());
             fields.push(Field { name, column_type });
             values.push(value);
@@ -142,32 +137,52 @@ impl ShapeCache {
         Ok(Row { shape: Arc::clone(&self.known[0].shape), values })
     }
 
+    /// Each name where it stood first, with what it is last.
+    fn unique_members<'p, 'a>(
+        &self,
+        part: &str,
+        json: Json<'p, 'a>,
+    ) -> Result<Vec<(String, Json<'p, 'a>)>, String> {
+        let mut members: Vec<(String, Json<'_, '_>)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for (name, json) in json.members() {
+            let name = name.text().unwrap_or_default().into_owned();
+            if let Some(place) = places.get(&name) {
+                members[*place].1 = json;
+                continue;
+            }
+            if members.len() == self.fields_max {
+                return Err(format!("`{part}` has more than {} fields", self.fields_max));
+            }
+            places.insert(name.clone(), members.len());
+            members.push((name, json));
+        }
+        Ok(members)
+    }
+
     /// The values, if the row is of the shape that was met last; most are.
     fn read_as_latest(
         &self,
         part: &str,
         json: Json<'_, '_>,
         placeholder: Option<&Placeholder>,
-    ) -> Result<Option<Vec<Value>>, String> {
-        let Some(latest) = self.known.first() else { return Ok(None) };
+    ) -> Option<Vec<Value>> {
+        let latest = self.known.first()?;
         let mut values = Vec::with_capacity(latest.kinds.len());
         let mut members = json.members();
         for (field, kind) in latest.shape.fields.iter().zip(&latest.kinds) {
-            let Some((name, json)) = members.next() else { return Ok(None) };
-            if !name.is_text(&field.name) {
-                return Ok(None);
-            }
-            if *kind != FieldKind::Inferred {
-                values.push(read_field(part, &field.name, kind, json, placeholder)?);
-                continue;
-            }
-            let (value, column_type) = typed(part, &field.name, kind, json, placeholder)?;
+            let (_, json) = members.next().filter(|(name, _)| name.is_text(&field.name))?;
+            // A value that cannot be read may come again under its name, and then not count.
+            let (value, column_type) = match kind {
+                FieldKind::Inferred => typed(part, &field.name, kind, json, placeholder).ok()?,
+                _ => (read_field(part, &field.name, kind, json, placeholder).ok()?, None),
+            };
             if column_type.is_some() && column_type != field.column_type {
-                return Ok(None);
+                return None;
             }
             values.push(value);
         }
-        Ok(members.next().is_none().then_some(values))
+        members.next().is_none().then_some(values)
     }
 
     /// A known shape with these fields; a type that is not known from this row fits every type.
