@@ -14,7 +14,7 @@ import pytest
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))
 
-from parts import S3, Connect, Kafka, Lakebed, Postgres  # noqa: E402
+from parts import S3, Connect, Kafka, Lakebed, MariaDB, Postgres, Registry  # noqa: E402
 
 _numbers = itertools.count(1)
 
@@ -28,6 +28,18 @@ def kafka():
 @pytest.fixture(scope="session")
 def postgres():
     with Postgres() as part:
+        yield part
+
+
+@pytest.fixture(scope="session")
+def mariadb():
+    with MariaDB() as part:
+        yield part
+
+
+@pytest.fixture(scope="session")
+def registry():
+    with Registry() as part:
         yield part
 
 

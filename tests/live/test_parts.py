@@ -39,6 +39,80 @@ def test_a_connector_streams_a_table(connect, kafka, postgres, unique):
     postgres.drop_database(unique)
 
 
+def test_a_connector_streams_a_table_of_mariadb(connect, kafka, mariadb, unique):
+    mariadb.create_database(unique)
+    mariadb.run_sql(
+        unique,
+        "CREATE TABLE item (id int PRIMARY KEY, v varchar(20) DEFAULT 'd')",
+        "INSERT INTO item SELECT seq, concat('seed ', seq) FROM seq_1_to_100",
+    )
+    connect.create_mariadb_connector(unique, mariadb, unique, f"{unique}.item")
+    connect.wait_mariadb_caught_up(unique, mariadb)
+    topic = f"{unique}.{unique}.item"
+    assert len(topics.read_topic(kafka, topic)) == 100
+
+    mariadb.run_sql(unique, "UPDATE item SET v = NULL WHERE id = 1", "DELETE FROM item WHERE id = 2")
+    connect.wait_mariadb_caught_up(unique, mariadb)
+    update, delete, tombstone = topics.read_topic(kafka, topic)[100:]
+    assert b'"op":"u"' in update.value and b'"after":{"id":1,"v":null}' in update.value
+    assert b'"op":"d"' in delete.value
+    assert tombstone.key == delete.key == b'{"id":2}' and tombstone.value is None
+
+    connect.delete_connector(unique)
+    mariadb.drop_database(unique)
+
+
+def test_a_killed_worker_goes_on_where_it_was_or_before(connect, kafka, mariadb, unique):
+    mariadb.create_database(unique)
+    mariadb.run_sql(unique, "CREATE TABLE item (id int PRIMARY KEY)")
+    connect.create_mariadb_connector(unique, mariadb, unique, f"{unique}.item")
+    connect.wait_mariadb_caught_up(unique, mariadb)
+    for number in range(20):
+        mariadb.run_sql(unique, f"INSERT INTO item VALUES ({number})")
+    topic = f"{unique}.{unique}.item"
+    wait_until(lambda: topic in topics.topics(kafka), 30, "a first record")
+    connect.kill()
+    connect.start()
+    connect.wait_running(unique)
+    mariadb.run_sql(unique, "INSERT INTO item VALUES (20)")
+    connect.wait_mariadb_caught_up(unique, mariadb)
+    keys = [record.key for record in topics.read_topic(kafka, topic)]
+    assert {b'{"id":%d}' % number for number in range(21)} == set(keys)
+    connect.delete_connector(unique)
+    mariadb.drop_database(unique)
+
+
+@pytest.mark.parametrize("framing", ["confluent", "8byte", "headers"])
+def test_avro_names_its_schema_in_the_registry(connect, kafka, mariadb, registry, unique, framing):
+    mariadb.create_database(unique)
+    mariadb.run_sql(unique, "CREATE TABLE item (id int PRIMARY KEY)", "INSERT INTO item VALUES (7)")
+    settings = registry.avro(framing)
+    connect.create_mariadb_connector(unique, mariadb, unique, f"{unique}.item", **settings)
+    connect.wait_mariadb_caught_up(unique, mariadb)
+    topic = f"{unique}.{unique}.item"
+    (record,) = topics.read_topic(kafka, topic)
+    assert {f"{topic}-key", f"{topic}-value"} <= set(registry.subjects())
+    if framing == "headers":
+        named = {name for name, _ in record.headers}
+        assert {"apicurio.key.globalId", "apicurio.value.globalId"} <= named
+        assert record.key == b"\x0e"
+    else:
+        width = {"confluent": 4, "8byte": 8}[framing]
+        assert record.key[0] == 0 and record.key[1 + width :] == b"\x0e"
+        identity = int.from_bytes(record.value[1 : 1 + width], "big")
+        assert identity > 0
+        if framing == "confluent":
+            assert '"Envelope"' in registry.schema(identity)
+    connect.delete_connector(unique)
+    mariadb.drop_database(unique)
+
+
+def test_the_registry_keeps_schemas_and_their_ids_over_a_restart(registry, unique):
+    identity = registry.register(f"{unique}-value", '{"type":"string"}')
+    registry.restart()
+    assert registry.schema(identity) == '{"type":"string"}'
+
+
 def test_a_connector_that_cannot_run_says_why(connect, postgres, unique):
     with pytest.raises(Exception, match="does not exist|failed|not found"):
         connect.create_postgres_connector(unique, postgres, "no_such_database", "public.item")
@@ -114,7 +188,7 @@ def test_s3_keeps_objects_over_a_restart_and_honours_conditions(s3):
 
 
 def test_the_parts_die_with_the_process_that_started_them():
-    command = [sys.executable, "-u", "-m", "parts", "up", "--only", "s3,postgres"]
+    command = [sys.executable, "-u", "-m", "parts", "up", "--only", "s3,postgres,mariadb"]
     with subprocess.Popen(
         command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True
     ) as starter:
@@ -123,7 +197,7 @@ def test_the_parts_die_with_the_process_that_started_them():
             ports += [int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", line)]
             if line.startswith("up after"):
                 break
-        assert len(ports) == 2 and all(is_open(port) for port in ports)
+        assert len(ports) == 3 and all(is_open(port) for port in ports)
         os.kill(starter.pid, signal.SIGKILL)
     wait_until(lambda: not any(is_open(port) for port in ports), 10, "ports closed")
 

@@ -1,4 +1,5 @@
-"""Real services for the tests: Kafka, Kafka Connect with Debezium, PostgreSQL, S3 and Glue.
+"""Real services for the tests: Kafka, Kafka Connect with Debezium, PostgreSQL, MariaDB, a schema
+registry, S3 and Glue.
 
 Every part is one object: ``spawn()`` starts its process, ``wait_ready()`` waits for it (bounded),
 ``stop()`` ends it and throws its data away; ``start()`` is the first two together. Everything
@@ -8,7 +9,9 @@ listens on loopback, on ports that are free when the part starts.
 from parts.connect import Connect
 from parts.kafka import Kafka
 from parts.lakebed import Lakebed
+from parts.mariadb import MariaDB
 from parts.postgres import Postgres
+from parts.registry import Registry
 from parts.s3 import S3
 
-__all__ = ["Connect", "Kafka", "Lakebed", "Postgres", "S3"]
+__all__ = ["Connect", "Kafka", "Lakebed", "MariaDB", "Postgres", "Registry", "S3"]

@@ -5,10 +5,10 @@ import signal
 import sys
 import time
 
-from parts import S3, Connect, Kafka, Postgres, cache
+from parts import S3, Connect, Kafka, MariaDB, Postgres, Registry, cache
 from parts.run_dir import run_dir
 
-_NAMES = ("kafka", "postgres", "s3", "connect")
+_NAMES = ("kafka", "postgres", "mariadb", "registry", "s3", "connect")
 
 
 def main() -> None:
@@ -39,6 +39,10 @@ def _up(wanted: list[str]) -> None:
         parts["kafka"] = Kafka()
     if "postgres" in wanted:
         parts["postgres"] = Postgres()
+    if "mariadb" in wanted:
+        parts["mariadb"] = MariaDB()
+    if "registry" in wanted:
+        parts["registry"] = Registry()
     if "s3" in wanted:
         parts["s3"] = S3()
     for part in parts.values():
@@ -71,6 +75,10 @@ def _addresses(parts: dict) -> list[str]:
         lines.append(
             f"postgres  postgresql://{postgres.superuser}@{postgres.host}:{postgres.port}/postgres"
         )
+    if mariadb := parts.get("mariadb"):
+        lines.append(f"mariadb   {mariadb.host}:{mariadb.port}  user {mariadb.superuser}, no password")
+    if registry := parts.get("registry"):
+        lines.append(f"registry  {registry.url}  as Confluent's: {registry.confluent_url}")
     if s3 := parts.get("s3"):
         lines.append(
             f"s3, glue  {s3.endpoint}  region {s3.region}, keys {s3.access_key}/{s3.secret_key}"

@@ -11,9 +11,11 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 POMS = Path(__file__).parent / "poms"
+ARCHIVES = POMS / "archives"
 
 
 def root() -> Path:
@@ -25,7 +27,16 @@ def root() -> Path:
 
 def jars(name: str) -> Path:
     """The folder with the jars that ``poms/<name>.pom.xml`` lists, downloaded if need be."""
-    pom = POMS / f"{name}.pom.xml"
+    return _folder(POMS / f"{name}.pom.xml", _copy_dependencies)
+
+
+def archive(name: str) -> Path:
+    """The folder with what is in the archive that ``poms/archives/<name>.pom.xml`` names."""
+    return _folder(ARCHIVES / f"{name}.pom.xml", _unpack)
+
+
+def _folder(pom: Path, fill: Callable[[Path, Path], None]) -> Path:
+    name = pom.name.removesuffix(".pom.xml")
     final = root() / f"{name}-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
     if final.is_dir():
         return final
@@ -35,16 +46,21 @@ def jars(name: str) -> Path:
         if not final.is_dir():
             partial = final.with_name(f"{final.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
-            _copy_dependencies(pom, partial)
+            fill(pom, partial)
             partial.rename(final)
     return final
 
 
 def _copy_dependencies(pom: Path, into: Path) -> None:
-    command = [
-        "mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies",
-        "-DincludeScope=runtime", f"-DoutputDirectory={into}",
-    ]  # fmt: skip
+    _maven(pom, "dependency:copy-dependencies", "-DincludeScope=runtime", into)
+
+
+def _unpack(pom: Path, into: Path) -> None:
+    _maven(pom, "dependency:unpack", f"-DmarkersDirectory={into}/.markers", into)
+
+
+def _maven(pom: Path, goal: str, option: str, into: Path) -> None:
+    command = ["mvn", "-q", "-B", "-f", str(pom), goal, option, f"-DoutputDirectory={into}"]
     failures = []
     for _ in range(3):  # a registry that hiccups once must not fail a whole test run
         result = subprocess.run(command, capture_output=True, text=True, timeout=600)
@@ -57,3 +73,5 @@ def _copy_dependencies(pom: Path, into: Path) -> None:
 def fetch_all() -> None:
     for pom in sorted(POMS.glob("*.pom.xml")):
         print(jars(pom.name.removesuffix(".pom.xml")))
+    for pom in sorted(ARCHIVES.glob("*.pom.xml")):
+        print(archive(pom.name.removesuffix(".pom.xml")))

@@ -1,17 +1,20 @@
-"""Kafka Connect, one distributed worker, with Debezium for PostgreSQL."""
+"""Kafka Connect, one distributed worker, with Debezium for PostgreSQL and MariaDB, and Avro."""
 
 import json
 import time
+import zlib
 
 import requests
 
 from parts import cache, java
 from parts.kafka import Kafka
+from parts.mariadb import MariaDB, file_number
 from parts.ports import free_port
 from parts.postgres import Postgres
 from parts.process import Part, PartFailed, wait_until
 
 _HTTP_SECONDS = 30
+_PLUGINS = ("debezium-postgres", "debezium-mariadb", "apicurio-converter")
 
 
 class Connect(Part):
@@ -32,7 +35,8 @@ class Connect(Part):
     def prepare(self) -> None:
         plugins = self.dir / "plugins"
         plugins.mkdir()
-        (plugins / "debezium-postgres").symlink_to(cache.jars("debezium-postgres"))
+        for name in _PLUGINS:
+            (plugins / name).symlink_to(cache.jars(name))
         settings = {
             "bootstrap.servers": self.kafka.bootstrap,
             "group.id": "connect",
@@ -89,21 +93,63 @@ class Connect(Part):
         Returns the whole configuration. ``settings`` wins over it; dots in their names are written
         as double underscores (``decimal__handling__mode="string"``).
         """
-        identifier = "".join(c if c.isalnum() else "_" for c in name.lower())
+        identifier = _identifier(name)
         config: dict[str, object] = {
+            **self._common(name, postgres, partitions, schemas),
             "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
-            "tasks.max": 1,
-            "topic.prefix": name,
-            "database.hostname": postgres.host,
-            "database.port": postgres.port,
-            "database.user": postgres.superuser,
-            "database.password": "unused: trust",
             "database.dbname": database,
             "table.include.list": tables,
             "plugin.name": "pgoutput",
             "slot.name": identifier,
             "publication.name": identifier,
             "publication.autocreate.mode": "filtered",
+        }
+        config.update(_dotted(settings))
+        return self.create_connector(name, config, running_seconds)
+
+    def create_mariadb_connector(
+        self,
+        name: str,
+        mariadb: MariaDB,
+        database: str,
+        tables: str,
+        partitions: int = 1,
+        schemas: bool = False,
+        running_seconds: float = 90,
+        **settings: object,
+    ) -> dict[str, str]:
+        """Captures ``tables`` (``database.a,database.b``) into topics ``<name>.<database>.<a>``.
+
+        Its own log of table definitions is the topic ``__history-<name>``. Otherwise as
+        ``create_postgres_connector``.
+        """
+        config: dict[str, object] = {
+            **self._common(name, mariadb, partitions, schemas),
+            "connector.class": "io.debezium.connector.mariadb.MariaDbConnector",
+            # Of all readers of one binary log each must have its own.
+            "database.server.id": 100_000 + zlib.crc32(name.encode()) % 1_000_000,
+            "database.include.list": database,
+            "table.include.list": tables,
+            "include.schema.changes": "true",
+            "schema.history.internal.kafka.bootstrap.servers": self.kafka.bootstrap,
+            "schema.history.internal.kafka.topic": f"__history-{name}",
+            # What `wait_caught_up` needs: a position moves only with a record.
+            "heartbeat.interval.ms": 300,
+        }
+        config.update(_dotted(settings))
+        return self.create_connector(name, config, running_seconds)
+
+    @staticmethod
+    def _common(
+        name: str, database: Postgres | MariaDB, partitions: int, schemas: bool
+    ) -> dict[str, object]:
+        config: dict[str, object] = {
+            "tasks.max": 1,
+            "topic.prefix": name,
+            "database.hostname": database.host,
+            "database.port": database.port,
+            "database.user": database.superuser,
+            "database.password": database.password,
             "snapshot.mode": "initial",
             # The default polls twice a second; tests have no time for that.
             "poll.interval.ms": 50,
@@ -114,8 +160,7 @@ class Connect(Part):
             config[f"{side}.converter"] = "org.apache.kafka.connect.json.JsonConverter"
             config[f"{side}.converter.schemas.enable"] = str(schemas).lower()
             config[f"{side}.converter.replace.null.with.default"] = "false"
-        config.update({key.replace("__", "."): value for key, value in settings.items()})
-        return self.create_connector(name, config, running_seconds)
+        return config
 
     def create_connector(
         self, name: str, config: dict[str, object], running_seconds: float = 90
@@ -168,13 +213,32 @@ class Connect(Part):
             return any(int(entry["offset"].get("lsn", 0)) >= target for entry in self.offsets(name))
 
         left = max(deadline - time.monotonic(), 1)
+        self._wait_position(name, reached, f"lsn {target}", left)
+
+    def wait_mariadb_caught_up(self, name: str, mariadb: MariaDB, seconds: float = 120) -> None:
+        """As ``wait_caught_up``: the stored position reaches the end that the binary log has now."""
+        target = mariadb.log_end()
+
+        def position(offset: dict) -> tuple[int, int]:
+            return file_number(offset["file"]), int(offset["pos"])
+
+        def reached() -> bool:
+            self.wait_running(name)
+            stored = [entry["offset"] for entry in self.offsets(name)]
+            # While a snapshot is taken, its position is the one that streaming will begin at.
+            if any(o.get("snapshot") is None and position(o) >= target for o in stored):
+                return True
+            mariadb.mark()
+            return False
+
+        self._wait_position(name, reached, f"position {target}", seconds)
+
+    def _wait_position(self, name: str, reached, target: str, seconds: float) -> None:
         try:
-            wait_until(reached, left, f"connector {name} caught up", every=0.2)
+            wait_until(reached, seconds, f"connector {name} caught up", every=0.2)
         except TimeoutError as error:
             stored = json.dumps(self.offsets(name))
-            raise PartFailed(
-                f"{error}: wanted lsn {target}, stored {stored}\n{self.tail()}"
-            ) from None
+            raise PartFailed(f"{error}: wanted {target}, stored {stored}\n{self.tail()}") from None
 
     def delete_connector(
         self, name: str, postgres: Postgres | None = None, database: str = ""
@@ -218,3 +282,11 @@ class Connect(Part):
             if not again or time.monotonic() > deadline:
                 raise PartFailed(f"{method} {path}: {response.status_code} {response.text[:2000]}")
             time.sleep(0.3)
+
+
+def _identifier(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name.lower())
+
+
+def _dotted(settings: dict[str, object]) -> dict[str, object]:
+    return {key.replace("__", "."): value for key, value in settings.items()}

@@ -49,7 +49,8 @@ install_rust() {
 }
 
 build=(build-essential pkg-config libssl-dev zlib1g-dev ca-certificates curl git)
-test=(openjdk-17-jre-headless maven postgresql python3 python3-venv openssl util-linux)
+test=(openjdk-17-jre-headless maven postgresql mariadb-server-core mariadb-client-core python3
+  python3-venv openssl util-linux)
 
 if [ "${1:-}" = --build-only ]; then
   install_packages "${build[@]}"

@@ -18,12 +18,21 @@ def home() -> Path | None:
 
 
 def java(jars: Path, main_class: str, *args: str, heap: str = "384m") -> list[str]:
-    binary = str(home() / "bin" / "java") if home() else "java"
     return [
-        binary, "-Xms128m", f"-Xmx{heap}", *_SMALL_JVM,
+        _binary(), "-Xms128m", f"-Xmx{heap}", *_SMALL_JVM,
         f"-Dlog4j2.configurationFile=file:{_LOGGING}",
         "-cp", f"{jars}/*", main_class, *args,
     ]  # fmt: skip
+
+
+def java_jar(jar: Path, settings: dict[str, object], heap: str = "256m") -> list[str]:
+    """A program that is one jar to run and is told what to do by system properties."""
+    options = [f"-D{name}={value}" for name, value in settings.items()]
+    return [_binary(), f"-Xmx{heap}", *_SMALL_JVM, *options, "-jar", str(jar)]
+
+
+def _binary() -> str:
+    return str(home() / "bin" / "java") if home() else "java"
 
 
 def properties(settings: dict[str, object]) -> str:

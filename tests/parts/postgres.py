@@ -16,6 +16,7 @@ class Postgres(Part):
     name = "postgres"
     user = "postgres"
     superuser = "postgres"
+    password = "unused: trust"
     host = "127.0.0.1"
     # Fast shutdown: PostgreSQL's SIGTERM would wait for every client to leave.
     stop_signal = signal.SIGINT

@@ -154,7 +154,8 @@ class Part:
         """The command under the part's own user, bound to the life of this process."""
         wrapper = ["setpriv", "--pdeathsig", "KILL"]
         if self.user and os.geteuid() == 0:
-            wrapper += ["--reuid", self.user, "--regid", self.user, "--init-groups"]
+            group = str(pwd.getpwnam(self.user).pw_gid)
+            wrapper += ["--reuid", self.user, "--regid", group, "--init-groups"]
         return [*wrapper, "--", *command]
 
     def own(self, path: Path) -> None:
