@@ -1,0 +1,188 @@
+//! Recognises the events that a connector writes again after a restart.
+//!
+//! Kafka Connect restarts a connector from the last position that was acknowledged, so a run of
+//! events comes twice, and a task that was given up may go on writing for a while. In one partition
+//! the first coming of events is in order (each run starts at or before the successor of an
+//! acknowledged event), so to skip what was applied already gives the source's order. To skip it
+//! although something older has been applied since would freeze the older state for ever: then the
+//! ring is emptied, and the repeated run is applied as it comes, which ends where it did before.
+//!
+//! Emptying the ring is always safe. What is never safe is to skip by position alone.
+
+use std::collections::{HashMap, VecDeque};
+
+/// What an event is, in the order of its partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not applied before, as far as the ring reaches: apply it.
+    New,
+    /// Applied before, and nothing older since: skip it.
+    Repeat,
+}
+
+/// An event that was applied.
+#[derive(Debug)]
+struct Applied {
+    identity: u128,
+    position: Box<str>,
+}
+
+/// The events applied last in one topic-partition.
+///
+/// Holds at most as many as it was made for, about 150 bytes each.
+#[derive(Debug)]
+pub struct ReplayRing {
+    capacity: usize,
+    applied: VecDeque<Applied>,
+    /// Number of the first event in `applied`.
+    first: u64,
+    /// By identity, the number of the event.
+    seen: HashMap<u128, u64>,
+    /// Numbers of those events that no later one lies below: their positions ascend, and the first
+    /// at or after a number is the lowest from there on.
+    lowest: VecDeque<u64>,
+}
+
+impl ReplayRing {
+    /// An empty ring of so many events; 0 recognises nothing.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            applied: VecDeque::new(),
+            first: 0,
+            seen: HashMap::new(),
+            lowest: VecDeque::new(),
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.applied.clear();
+        self.seen.clear();
+        self.lowest.clear();
+    }
+
+    /// How many events it remembers.
+    pub fn len(&self) -> usize {
+        self.applied.len()
+    }
+
+    /// Whether it remembers nothing.
+    pub fn is_empty(&self) -> bool {
+        self.applied.is_empty()
+    }
+
+    /// Takes the next event of the partition. Of two events with one identity the second must be
+    /// the first come again; `position` is text that sorts as the source's log goes.
+    pub fn next(&mut self, identity: u128, position: &str) -> Verdict {
+        if let Some(number) = self.seen.get(&identity).copied() {
+            if !self.older_since(number) {
+                return Verdict::Repeat;
+            }
+            self.clear();
+        }
+        self.remember(identity, position);
+        Verdict::New
+    }
+
+    /// Takes an event that was applied and cannot be recognised when it comes again: what was
+    /// applied before it cannot be skipped any more.
+    pub fn next_unknown(&mut self) {
+        self.clear();
+    }
+
+    /// Whether something below an event was applied after it.
+    fn older_since(&self, number: u64) -> bool {
+        let at = self.lowest.partition_point(|lowest| *lowest <= number);
+        let position = |number: u64| &*self.applied[(number - self.first) as usize].position;
+        self.lowest.get(at).is_some_and(|lowest| position(*lowest) < position(number))
+    }
+
+    fn remember(&mut self, identity: u128, position: &str) {
+        if self.capacity == 0 {
+            return;
+        }
+        if self.applied.len() == self.capacity {
+            self.forget_first();
+        }
+        let number = self.first + self.applied.len() as u64;
+        while let Some(last) = self.lowest.back() {
+            let above = &*self.applied[(last - self.first) as usize].position > position;
+            if !above {
+                break;
+            }
+            self.lowest.pop_back();
+        }
+        self.lowest.push_back(number);
+        self.seen.insert(identity, number);
+        self.applied.push_back(Applied { identity, position: position.into() });
+    }
+
+    fn forget_first(&mut self) {
+        if let Some(gone) = self.applied.pop_front() {
+            self.seen.remove(&gone.identity);
+            if self.lowest.front() == Some(&self.first) {
+                self.lowest.pop_front();
+            }
+            self.first += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod model;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(ring: &mut ReplayRing, events: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        let new =
+            |event: &u32| ring.next(u128::from(*event), &format!("{event:08x}")) == Verdict::New;
+        events.into_iter().filter(new).collect()
+    }
+
+    #[test]
+    fn a_run_that_comes_again_is_skipped() {
+        let mut ring = ReplayRing::new(100);
+        assert_eq!(feed(&mut ring, 1..=10), Vec::from_iter(1..=10));
+        assert_eq!(feed(&mut ring, 6..=12), [11, 12]);
+        assert_eq!(feed(&mut ring, 12..=13), [13]);
+    }
+
+    #[test]
+    fn a_run_longer_than_the_ring_is_applied_whole() {
+        let mut ring = ReplayRing::new(50);
+        feed(&mut ring, 1..=100);
+        // 30 is forgotten and applied; 51, which is known, must follow it.
+        assert_eq!(feed(&mut ring, 30..=101), Vec::from_iter(30..=101));
+    }
+
+    #[test]
+    fn a_late_writer_is_skipped_as_far_as_the_ring_reaches() {
+        let mut ring = ReplayRing::new(100);
+        feed(&mut ring, 1..=110);
+        assert!(feed(&mut ring, [105]).is_empty());
+        assert_eq!(feed(&mut ring, [111, 106, 112]), [111, 112]);
+        assert_eq!(feed(&mut ring, [3]), [3], "beyond it nobody can tell");
+    }
+
+    #[test]
+    fn an_event_without_identity_empties_the_ring() {
+        let mut ring = ReplayRing::new(10);
+        feed(&mut ring, 1..=3);
+        ring.next_unknown();
+        assert!(ring.is_empty());
+        assert_eq!(feed(&mut ring, 2..=3), [2, 3]);
+    }
+
+    #[test]
+    fn the_ring_stays_as_small_as_it_was_made() {
+        let mut ring = ReplayRing::new(3);
+        feed(&mut ring, [5, 1, 9, 2, 8, 3, 7, 4, 6]);
+        assert_eq!((ring.len(), ring.seen.len()), (3, 3));
+        assert!(ring.lowest.len() <= 3);
+        let mut none = ReplayRing::new(0);
+        assert_eq!(feed(&mut none, [1, 1, 2]), [1, 1, 2]);
+    }
+}
