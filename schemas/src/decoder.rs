@@ -5,6 +5,7 @@
 //! of the row. Values are typed by the record's own schema, by the configured columns, or by what
 //! the JSON shows; see [`DecodeOptions::columns`].
 
+mod document;
 mod envelope;
 mod rows;
 mod source;
@@ -18,6 +19,7 @@ use crate::connect_schema::{InlineSchema, Part, RowSchema, SchemaCache};
 use crate::json::{DEPTH_MAX, Json, Kind, Parser};
 use crate::placeholder::{self, Placeholder};
 use crate::value::Value;
+use document::Documents;
 use envelope::Envelope;
 use rows::ShapeCache;
 
@@ -115,6 +117,7 @@ pub struct Decoder {
     key_schemas: SchemaCache,
     row_shapes: ShapeCache,
     key_shapes: ShapeCache,
+    documents: Documents,
 }
 
 /// The parts of a value or key: its payload and what describes it.
@@ -130,6 +133,7 @@ impl Decoder {
             placeholder: Placeholder::new(&options.placeholder),
             row_shapes: ShapeCache::new(&options.columns, options.limits.fields_max),
             key_shapes: ShapeCache::new(&options.columns, options.limits.fields_max),
+            documents: Documents::default(),
             options,
             values: Parser::default(),
             keys: Parser::default(),
@@ -177,8 +181,11 @@ impl Decoder {
                 let shapes = &mut self.row_shapes;
                 rows::read(name, json, schema.map(|s| &**s), shapes, placeholder).map(Some)
             };
-        let after = row("after", envelope.after, described.and_then(|d| d.1), placeholder)?;
-        let before = match envelope.before.filter(|_| self.options.before) {
+        let document = document::text(envelope.after, envelope.source);
+        let fields = envelope.after.filter(|_| document.is_none());
+        let after = row("after", fields, described.and_then(|d| d.1), placeholder)?;
+        let is_row = |json: &Json<'_, '_>| document::text(Some(*json), envelope.source).is_none();
+        let before = match envelope.before.filter(|_| self.options.before).filter(is_row) {
             Some(json) => row("before", Some(json), described.and_then(|d| d.0), None)?,
             None => None,
         };
@@ -199,6 +206,9 @@ impl Decoder {
         };
         let (key, key_schema) = self.key(record)?;
         event.key = key;
+        if let Some(document) = document {
+            event.after = Some(self.documents.row(event.key.as_ref(), document));
+        }
         event.old_key = self.old_key(record, key_schema, &event)?;
         Ok(Decoded::Change(Box::new(event)))
     }

@@ -1,6 +1,7 @@
 //! What the documents say of keys, defaults and metrics is what the program has.
 
 mod keys;
+mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

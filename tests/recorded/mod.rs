@@ -19,7 +19,7 @@ mod my_text;
 #[path = "../../schemas/tests/golden_support/pg_text.rs"]
 mod pg_text;
 #[path = "../../schemas/tests/golden_support/recording.rs"]
-mod recording;
+pub(crate) mod recording;
 mod replay;
 
 use std::ops::RangeInclusive;

@@ -43,6 +43,16 @@ impl<'p, 'a> Envelope<'p, 'a> {
         let transaction = transaction.filter(|transaction| transaction.kind() == Kind::Object);
         let ts_us = micros(ts_us, ts_ms);
         match op {
+            Op::Update if after.is_none() && json.get("updateDescription").is_some() => {
+                Err("`after` is missing in an update of a MongoDB document: set \
+                 `capture.mode=change_streams_update_full`; the document may also be gone by now"
+                    .to_owned())
+            }
+            Op::Update if is_partial(source) => {
+                Err("an update with the changed columns only: create the change stream with \
+                 `value_capture_type='NEW_ROW'`"
+                    .to_owned())
+            }
             Op::Create | Op::Update | Op::Read if after.is_none() => {
                 Err(format!("`after` is missing in an event with op {}", op.letter()))
             }
@@ -52,6 +62,13 @@ impl<'p, 'a> Envelope<'p, 'a> {
             _ => Ok(Self { op, before, after, source, transaction, ts_us }),
         }
     }
+}
+
+/// Whether a change stream of Spanner leaves out the columns that stayed as they were, which nobody
+/// can tell from columns that are NULL.
+fn is_partial(source: Json<'_, '_>) -> bool {
+    let Some(captured) = source.get("value_capture_type") else { return false };
+    ["OLD_AND_NEW_VALUES", "NEW_VALUES"].iter().any(|partial| captured.is_text(partial))
 }
 
 /// Microseconds by whichever member there is.
