@@ -224,9 +224,10 @@ class Connect(Part):
 
         def reached() -> bool:
             self.wait_running(name)
+            # Before and while the snapshot is taken there is none, or one marked as its.
             stored = [entry["offset"] for entry in self.offsets(name)]
-            # While a snapshot is taken, its position is the one that streaming will begin at.
-            if any(o.get("snapshot") is None and position(o) >= target for o in stored):
+            streamed = [o for o in stored if "file" in o and o.get("snapshot") is None]
+            if any(position(offset) >= target for offset in streamed):
                 return True
             mariadb.mark()
             return False

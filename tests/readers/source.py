@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+import pymysql
 from psycopg import sql
 
 
 @dataclass(frozen=True)
 class SourceTable:
     name: str
-    columns: tuple[tuple[str, str], ...]  # name, type as format_type prints it
+    columns: tuple[tuple[str, str], ...]  # name, type as PostgreSQL's format_type prints it
     key: tuple[str, ...]
     rows: list[tuple[str | None, ...]]
 
@@ -77,3 +78,71 @@ def from_postgres(connection: psycopg.Connection, table: str) -> SourceTable:
     )
     query = sql.SQL("SELECT {} FROM {}").format(texts, identifier)
     return SourceTable(table, columns, key, connection.execute(query).fetchall())
+
+
+# PostgreSQL's names for types of MariaDB whose values are the same, in the server's text as well.
+_OF_MARIADB = {
+    "tinyint": "integer",
+    "smallint": "integer",
+    "mediumint": "integer",
+    "int": "integer",
+    "bigint": "bigint",
+    "year": "integer",
+    "decimal": "numeric",
+    "float": "real",
+    "double": "double precision",
+    "char": "text",
+    "varchar": "text",
+    "tinytext": "text",
+    "text": "text",
+    "mediumtext": "text",
+    "longtext": "text",
+    "enum": "text",
+    "set": "text",
+    "uuid": "uuid",
+    "binary": "bytea",
+    "varbinary": "bytea",
+    "tinyblob": "bytea",
+    "blob": "bytea",
+    "mediumblob": "bytea",
+    "longblob": "bytea",
+    "date": "date",
+    "time": "time without time zone",
+    "datetime": "timestamp without time zone",
+    "timestamp": "timestamp with time zone",
+}
+
+_COLUMNS_OF_MARIADB = """
+    SELECT column_name, data_type FROM information_schema.columns
+    WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position
+"""
+
+_KEY_OF_MARIADB = """
+    SELECT column_name FROM information_schema.statistics
+    WHERE table_schema = %s AND table_name = %s AND index_name = 'PRIMARY' ORDER BY seq_in_index
+"""
+
+
+def from_mariadb(connection: pymysql.Connection, table: str) -> SourceTable:
+    """``table`` with its database, as in ``shop.orders``; the columns, key and rows it has now.
+
+    Types by PostgreSQL's names. A float is the server's text of six digits: put nothing finer in.
+    """
+    place = table.split(".", 1)
+    with connection.cursor() as cursor:
+        # Zoned values are printed in the session's zone.
+        cursor.execute("SET time_zone = '+00:00'")
+        cursor.execute(_COLUMNS_OF_MARIADB, place)
+        columns = tuple((name, _OF_MARIADB[kind]) for name, kind in cursor.fetchall())
+        cursor.execute(_KEY_OF_MARIADB, place)
+        key = tuple(name for (name,) in cursor.fetchall())
+        texts = ", ".join(
+            f"HEX({_quoted(name)})" if kind == "bytea" else f"CAST({_quoted(name)} AS CHAR)"
+            for name, kind in columns
+        )
+        cursor.execute(f"SELECT {texts} FROM {'.'.join(map(_quoted, place))}")
+        return SourceTable(table, columns, key, list(cursor.fetchall()))
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
