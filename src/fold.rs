@@ -4,8 +4,9 @@
 //! and what no event of the batch answers is left open ([`Value::Unavailable`]) for the table's own
 //! row. Knows keys and values only; neither Kafka nor tables nor the clock.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::{Value, key_hash};
@@ -83,11 +84,15 @@ pub struct Fold {
     keys: HashMap<u128, Folded, BuildHasherDefault<KeyHasher>>,
     /// Partitions in which the `d` of a key change has come and its `c` has not.
     awaited: HashSet<TopicPartition>,
+    /// Topics that were truncated in this batch.
+    truncated: BTreeSet<Arc<str>>,
     weight: usize,
 }
 
 /// What a sealed fold gives: the changes, and which columns of which key nothing could answer.
 pub struct Sealed {
+    /// Topics whose rows in the table go first: their tables were truncated.
+    pub truncated: BTreeSet<Arc<str>>,
     /// One change a key.
     pub changes: Vec<KeyChange>,
     /// Columns that became NULL because no row could answer them: index into `changes`, column.
@@ -102,7 +107,7 @@ impl Fold {
 
     /// Whether nothing has been folded.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.keys.is_empty() && self.truncated.is_empty()
     }
 
     /// Bytes held, about.
@@ -132,6 +137,19 @@ impl Fold {
             RowChange::Replace { row, old_key } => self.replace(hash, tp, key, row, old_key),
             RowChange::Update { row } => self.update(hash, tp, key, row),
             RowChange::Delete { key_change } => self.delete(hash, tp, key, key_change),
+        }
+    }
+
+    /// The source has emptied its table: every row that came from this topic goes, those of this
+    /// batch too. A key that has had one is deleted in the table, whichever topic its row is from.
+    pub fn truncate(&mut self, topic: &Arc<str>) {
+        self.truncated.insert(topic.clone());
+        for folded in self.keys.values_mut() {
+            if folded.topic_partition.topic == *topic {
+                (folded.row, folded.inherit, folded.detached) = (None, None, true);
+                folded.left.clear();
+                folded.lost.clear();
+            }
         }
     }
 
@@ -246,7 +264,11 @@ impl Fold {
     pub fn seal(&mut self, width: usize) -> Sealed {
         self.weight = 0;
         self.awaited.clear();
-        let mut sealed = Sealed { changes: Vec::with_capacity(self.keys.len()), lost: Vec::new() };
+        let mut sealed = Sealed {
+            truncated: std::mem::take(&mut self.truncated),
+            changes: Vec::with_capacity(self.keys.len()),
+            lost: Vec::new(),
+        };
         for (_, folded) in self.keys.drain() {
             let lost = folded.lost.iter().map(|column| (sealed.changes.len(), *column));
             sealed.lost.extend(lost);
@@ -400,6 +422,28 @@ mod tests {
         let change = one(&mut fold, 2);
         assert_eq!(change.inherit, Some(long(&[1])));
         assert!(change.row.expect("row").contains(&Value::Unavailable));
+    }
+
+    #[test]
+    fn a_truncate_takes_the_rows_of_its_topic_and_nothing_that_comes_after() {
+        let mut fold = Fold::default();
+        let other = TopicPartition::new("u", 0);
+        fold.push(&tp(), long(&[1]), replace(long(&[1, 7])));
+        fold.push(&other, long(&[2]), replace(long(&[2, 8])));
+        fold.truncate(&tp().topic);
+        fold.push(&tp(), long(&[3]), replace(long(&[3, 9])));
+        let update = vec![Value::Long(1), Value::Unavailable];
+        fold.push(&tp(), long(&[1]), RowChange::Update { row: update });
+
+        let sealed = fold.seal(2);
+        let row = |key: i64| {
+            let change = sealed.changes.iter().find(|c| c.key == long(&[key]));
+            change.and_then(|change| change.row.clone())
+        };
+        assert_eq!(row(1), Some(vec![Value::Long(1), Value::Null]), "nothing to take it from");
+        assert_eq!((row(2), row(3)), (Some(long(&[2, 8])), Some(long(&[3, 9]))));
+        assert_eq!(sealed.truncated, BTreeSet::from([tp().topic]));
+        assert!(fold.seal(2).truncated.is_empty());
     }
 
     #[test]

@@ -119,6 +119,7 @@ impl ConfiguredTables {
                 deletes: entry.deletes,
                 topic_in_key: entry.topic_in_key,
             },
+            on_truncate: entry.on_truncate,
         };
         let silver = entry.layers.silver.as_ref().map(|_| SilverRows::new(rules));
         let has_bronze = entry.layers.bronze.is_some();

@@ -397,6 +397,9 @@ pub struct Table {
     /// What to do when the consumer group was told of a table that is not there any more.
     #[serde(default)]
     pub on_lost_table: OnLostTable,
+    /// What to do when the source's table was truncated.
+    #[serde(default)]
+    pub on_truncate: OnTruncate,
     /// What to do with values that the column's type cannot hold.
     #[serde(default)]
     pub out_of_range: OutOfRange,
@@ -465,6 +468,20 @@ pub enum OnLostTable {
     Halt,
     /// A new table begins where `start` says.
     Start,
+}
+
+/// What to do when the source's table was truncated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnTruncate {
+    /// All rows go, if the topic has one partition; with more the table halts, for the event comes
+    /// in one of them only.
+    #[default]
+    Apply,
+    /// The rows stay.
+    Ignore,
+    /// The table halts.
+    Halt,
 }
 
 /// What to do with values that the column's type cannot hold.

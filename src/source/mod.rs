@@ -179,6 +179,11 @@ pub trait View: Send + Sync {
     /// # Errors
     /// When no broker answers for one of them.
     async fn ends(&self, topic: &str) -> Result<BTreeMap<i32, i64>, String>;
+    /// How many partitions a topic has; 0 where there is no such topic.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    async fn partitions(&self, topic: &str) -> Result<usize, String>;
     /// What the group has been told of these partitions; those of which nothing are left out.
     ///
     /// # Errors

@@ -77,6 +77,18 @@ impl View for KafkaView {
         .await
     }
 
+    async fn partitions(&self, topic: &str) -> Result<usize, String> {
+        let topic = topic.to_owned();
+        self.ask(&self.lookup, metadata_client, move |client| {
+            let metadata = client.fetch_metadata(Some(&topic), LOOKUP).map_err(|error| {
+                format!("topic `{topic}`: could not look up its partitions: {error}")
+            })?;
+            let found = metadata.topics().iter().find(|found| found.name() == topic);
+            Ok(found.map_or(0, |topic| topic.partitions().len()))
+        })
+        .await
+    }
+
     async fn group(&self, partitions: &[TopicPartition]) -> Result<Vec<GroupOffset>, String> {
         let mut asked = TopicPartitionList::new();
         for tp in partitions {

@@ -13,7 +13,7 @@ mod sealed;
 mod silver_rows;
 mod starts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -208,6 +208,11 @@ impl Worker {
             return Ok(());
         }
         self.layers.decide_starts(partitions, view).await?;
+        let topics: BTreeSet<&Arc<str>> = partitions.iter().map(|tp| &tp.topic).collect();
+        for topic in topics {
+            let count = view.partitions(topic).await.map_err(Error::unavailable)?;
+            self.open.set_partitions(topic.clone(), count);
+        }
         if !self.open.continues(&self.layers, partitions) {
             // Another writer has taken these partitions further while they were not ours.
             self.abandon("the table has moved on while its partitions were elsewhere");

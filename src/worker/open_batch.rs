@@ -20,6 +20,7 @@ use super::layers::Layers;
 use super::sealed::Sealed;
 use super::silver_rows::{Place, Refused, SilverRows};
 use crate::dead_letter::DeadLetter;
+use crate::fold;
 use crate::metrics::TableMetrics;
 use crate::source::Message;
 
@@ -157,6 +158,13 @@ impl OpenBatch {
                     None => progress.stored.remove(tp),
                 };
             }
+        }
+    }
+
+    /// Notes how many partitions a topic has: what a truncate means depends on it.
+    pub(super) fn set_partitions(&mut self, topic: Arc<str>, count: usize) {
+        if let Some(silver) = &mut self.silver {
+            silver.set_partitions(topic, count);
         }
     }
 
@@ -352,10 +360,11 @@ impl OpenBatch {
         if let Some(silver) = &mut self.silver
             && !delta.ranges.is_empty()
         {
-            let changes = silver.seal();
+            let fold::Sealed { truncated, changes, lost: _ } = silver.seal();
             // Without a schema no row has been seen: there is no table to hold progress yet.
             if let Some(schema) = silver.schema().cloned() {
-                sealed.silver = Some(UpsertBatch { schema, changes, delta, freshness });
+                let batch = UpsertBatch { truncated, schema, changes, delta, freshness };
+                sealed.silver = Some(batch);
             }
         }
         self.close();

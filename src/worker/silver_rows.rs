@@ -3,16 +3,17 @@
 //! Owns the schema that the open batch is in: the table's, or its successor with the columns that
 //! the batch brings. Knows nothing of files or commits.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use lakebed_schemas::change_event::{ChangeEvent, Op, Row, RowShape};
 use lakebed_schemas::column::TableSchema;
+use lakebed_schemas::config::OnTruncate;
 use lakebed_schemas::evolve::{self, KeyPlan, Plan, Refusal, Rules};
 use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::Value;
-use lakebed_sinks::table::KeyChange;
 
-use crate::fold::{Fold, RowChange};
+use crate::fold::{Fold, RowChange, Sealed};
 
 /// Most plans kept: schemaless topics may show many shapes, and the look-up is a scan.
 const PLANS_MAX: usize = 64;
@@ -42,6 +43,8 @@ pub struct SilverRules {
     pub key: Vec<String>,
     /// What the table's configuration and format allow.
     pub columns: Rules,
+    /// What to do when the source's table was truncated.
+    pub on_truncate: OnTruncate,
 }
 
 /// The silver side of an open batch.
@@ -51,6 +54,8 @@ pub struct SilverRows {
     plans: Vec<Plan>,
     key_plans: Vec<KeyPlan>,
     fold: Fold,
+    /// How many partitions each topic has.
+    partitions: HashMap<Arc<str>, usize>,
     /// Values that became NULL by the policy for values out of range.
     nulled: usize,
 }
@@ -64,8 +69,14 @@ impl SilverRows {
             plans: Vec::new(),
             key_plans: Vec::new(),
             fold: Fold::default(),
+            partitions: HashMap::new(),
             nulled: 0,
         }
+    }
+
+    /// Notes how many partitions a topic has.
+    pub fn set_partitions(&mut self, topic: Arc<str>, count: usize) {
+        self.partitions.insert(topic, count);
     }
 
     /// The open fold, for its size and weight.
@@ -99,11 +110,12 @@ impl SilverRows {
     }
 
     /// Takes the changes; the schema stays.
-    pub fn seal(&mut self) -> Vec<KeyChange> {
-        let Some(schema) = &self.schema else { return Vec::new() };
-        let mut sealed = self.fold.seal(schema.columns.len());
-        let Some(slot) = schema.index_of("_cdc_incomplete") else { return sealed.changes };
-        for (change, column) in sealed.lost {
+    pub fn seal(&mut self) -> Sealed {
+        let width = self.schema.as_ref().map_or(0, |schema| schema.columns.len());
+        let mut sealed = self.fold.seal(width);
+        let Some(schema) = &self.schema else { return sealed };
+        let Some(slot) = schema.index_of("_cdc_incomplete") else { return sealed };
+        for (change, column) in std::mem::take(&mut sealed.lost) {
             if let Some(row) = &mut sealed.changes[change].row {
                 let name = Value::Text(schema.columns[column].name.clone());
                 match &mut row[slot] {
@@ -112,7 +124,7 @@ impl SilverRows {
                 }
             }
         }
-        sealed.changes
+        sealed
     }
 
     /// Applies a delete that has no event of its own: a tombstone.
@@ -143,13 +155,7 @@ impl SilverRows {
         key_changes: bool,
     ) -> Result<(), Refused> {
         match event.op {
-            Op::Truncate => {
-                return Err(Refused::Table(
-                    "a truncate event, which is not applied yet: delete the rows at the source \
-                     instead, or leave `skipped.operations` at its default"
-                        .into(),
-                ));
-            }
+            Op::Truncate => return self.truncate(place),
             Op::Message => return Ok(()),
             Op::Read | Op::Create | Op::Update | Op::Delete => {}
         }
@@ -181,6 +187,33 @@ impl SilverRows {
         };
         self.fold.push(place.tp, key, change);
         Ok(())
+    }
+
+    /// A truncate comes in one partition only, and the others do not tell which of their rows came
+    /// before it: so it is applied where there are no others.
+    fn truncate(&mut self, place: Place<'_>) -> Result<(), Refused> {
+        let topic = &place.tp.topic;
+        let partitions = self.partitions.get(topic).copied().unwrap_or(0);
+        match self.rules.on_truncate {
+            OnTruncate::Ignore => Ok(()),
+            OnTruncate::Apply if partitions == 1 => {
+                if self.schema.is_some() {
+                    self.fold.truncate(topic);
+                }
+                Ok(())
+            }
+            OnTruncate::Apply => Err(Refused::Table(format!(
+                "a truncate, and topic `{topic}` has {partitions} partitions: the others do not \
+                 tell which of their rows it took. Say `on_truncate: ignore` to keep the rows (delete \
+                 them at the source instead), or have the topic made with one partition and build \
+                 the table anew"
+            ))),
+            OnTruncate::Halt => Err(Refused::Table(
+                "a truncate, where `on_truncate: halt` is set: say `apply` to empty the table, or \
+                 `ignore` to keep its rows"
+                    .to_owned(),
+            )),
+        }
     }
 
     /// The row that holds the key: the record's key, or the image that has the configured columns.

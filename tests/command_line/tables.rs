@@ -85,6 +85,7 @@ async fn make(lake: &Path, format: Format) -> [i64; 2] {
             changes,
             delta,
             freshness: Some(1_700_000_000_000_000),
+            ..UpsertBatch::default()
         };
         match table.write(batch).await.expect("written") {
             Written::Committed { version, .. } => versions.push(version),

@@ -25,9 +25,7 @@ LEFT_OUT = {
     "changes.nopk": "no key: append only, bronze",
     "changes.nopk_full": "no key: bronze",
     "changes.partitioned": "a message of the partitioned table itself; its leaves have the rows",
-    "changes.trunc": "truncate",
-    "changes.trunc_child": "truncate",
-    "changes.three_trunc": "truncate",
+    "changes.three_trunc": "truncated, and three partitions, of which one tells",
     "evolve.t": "columns that change their type",
     "evolve.old_name": "renamed at the source, which knows it by its new name only",
     "types.ext": "hstore and ranges",
@@ -41,7 +39,7 @@ CHANGES = (
     "changes.Mixed Case", "changes.cascade_c", "changes.cascade_p", "changes.composite",
     "changes.hot", "changes.ident_full", "changes.ident_index", "changes.idi",
     "changes.partitioned_eu", "changes.partitioned_us", "changes.pkchange", "changes.three",
-    "changes.toast", "changes.toast_full", "ctl.marker", "evolve.new_name",
+    "changes.toast", "changes.toast_full", "changes.trunc", "changes.trunc_child", "ctl.marker", "evolve.new_name",
 )  # fmt: skip
 TYPES = (
     "types.arrays", "types.basic", "types.floats", "types.generated", "types.netbits",

@@ -33,9 +33,8 @@ use replay::{Dice, Topics};
 /// What is cut when nothing is asked for.
 const SEEDS: RangeInclusive<u64> = 1..=1;
 
-/// Tables that were truncated, which no table follows yet.
-const TRUNCATED: [&str; 4] =
-    ["changes.trunc", "changes.trunc_child", "changes.three_trunc", "golden.trunc"];
+/// Truncated, and its topic has three partitions, which do not tell what the truncate took.
+const TRUNCATED: [&str; 1] = ["changes.three_trunc"];
 
 /// A recording, how it is cut, and what it comes to.
 struct Case {
@@ -145,34 +144,34 @@ impl Case {
 
 #[test]
 fn topics_with_inline_schemas_come_to_the_source_however_they_are_cut() {
-    Case::new("postgres/json-schema", 1..=50, 1_066).check();
+    Case::new("postgres/json-schema", 1..=50, 1_068).check();
 }
 
 #[test]
 fn topics_of_mariadb_with_inline_schemas_come_to_the_source_however_they_are_cut() {
-    Case::new("mariadb/json-schema", 1..=50, 834).check();
+    Case::new("mariadb/json-schema", 1..=50, 838).check();
 }
 
 #[test]
 fn topics_without_schemas_come_to_the_same_however_they_are_cut() {
-    let case = Case::new("postgres/json", 1..=50, 1_015);
+    let case = Case::new("postgres/json", 1..=50, 1_017);
     let entry = Entry { columns: columns::by_schema, ..case.entry };
     Case { entry, cells: None, ..case }.check();
 }
 
 #[test]
 fn topics_with_configured_columns_come_to_the_source_however_they_are_cut() {
-    Case::new("postgres/json", 1..=50, 1_015).check();
+    Case::new("postgres/json", 1..=50, 1_017).check();
 }
 
 #[test]
 fn topics_of_mariadb_with_configured_columns_come_to_the_source_however_they_are_cut() {
-    Case::new("mariadb/json", 1..=50, 796).check();
+    Case::new("mariadb/json", 1..=50, 800).check();
 }
 
 #[test]
 fn topics_of_the_mysql_connector_come_to_the_source_however_they_are_cut() {
-    Case::new("mariadb/mysql-connector", 1..=50, 780).check();
+    Case::new("mariadb/mysql-connector", 1..=50, 784).check();
 }
 
 #[test]
@@ -183,8 +182,8 @@ fn topics_in_other_modes_come_to_the_source_however_they_are_cut() {
         ("postgres/special-precise", 15),
         ("postgres/special-string", 23),
         ("postgres/special-double", 23),
-        ("mariadb/modes", 818),
-        ("mariadb/modes-connect", 795),
+        ("mariadb/modes", 822),
+        ("mariadb/modes-connect", 799),
     ] {
         Case::new(recording, 1..=50, cells).check();
     }

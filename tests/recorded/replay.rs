@@ -281,6 +281,10 @@ impl View for Sight {
         Ok(logs.map(|(tp, log)| (tp.partition, end(log))).collect())
     }
 
+    async fn partitions(&self, topic: &str) -> Result<usize, String> {
+        Ok(self.logs.keys().filter(|tp| &*tp.topic == topic).count())
+    }
+
     async fn group(&self, partitions: &[TopicPartition]) -> Result<Vec<GroupOffset>, String> {
         let group = self.group.lock().expect("lock");
         Ok(partitions.iter().filter_map(|tp| group.get(tp)).cloned().collect())

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{
     AGE_MIN, BATCH_AGE_MAX, BATCH_BYTES_MAX, BATCH_ROWS_MAX, BadRecords, Batch, CatalogKind,
     Config, Deletes, Http, Kafka, LayerSetting, MEMORY_MAX, Mode, NameRule, OnGap, OnLostTable,
-    OutOfRange, Problem, Reader, RecordFormat, Records, S3, Start, Table, TableFormat, Topics,
-    VERSIONS_MIN, naming, not_yet, validate,
+    OnTruncate, OutOfRange, Problem, Reader, RecordFormat, Records, S3, Start, Table, TableFormat,
+    Topics, VERSIONS_MIN, naming, not_yet, validate,
 };
 use crate::column_override::ColumnOverride;
 
@@ -71,6 +71,8 @@ pub struct ResolvedTable {
     pub on_gap: OnGap,
     /// What to do when the consumer group was told of a table that is not there any more.
     pub on_lost_table: OnLostTable,
+    /// What to do when the source's table was truncated.
+    pub on_truncate: OnTruncate,
     /// What to do with values that the column's type cannot hold.
     pub out_of_range: OutOfRange,
     /// What to do with records that cannot be understood.
@@ -208,6 +210,7 @@ impl Config {
             start: table.start,
             on_gap: table.on_gap,
             on_lost_table: table.on_lost_table,
+            on_truncate: table.on_truncate,
             out_of_range: table.out_of_range,
             bad_records: table.bad_records.as_ref().unwrap_or(&self.bad_records).clone(),
             records: record_format(table.records.as_ref(), &self.records),

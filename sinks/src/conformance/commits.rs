@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakebed_schemas::column::TableSchema;
-use lakebed_schemas::position::{CheckpointDelta, Fit};
+use lakebed_schemas::position::{CheckpointDelta, Fit, TopicPartition};
 use lakebed_schemas::value::Value;
 use roaring::RoaringBitmap;
 use uuid::Uuid;
@@ -27,8 +27,20 @@ pub(crate) async fn staged(
     id: i64,
     name: &str,
 ) -> Arc<DataFile> {
+    staged_of(table, schema, tp(partition), id, name).await
+}
+
+/// The same of any topic.
+pub(crate) async fn staged_of(
+    table: &Fixture<'_>,
+    schema: &TableSchema,
+    topic_partition: TopicPartition,
+    id: i64,
+    name: &str,
+) -> Arc<DataFile> {
+    let partition = topic_partition.partition;
     let row = fixture::row(id, Value::Text(name.to_owned()), Value::Null, partition, 0);
-    let rows = FileRows { topic_partition: tp(partition), partition: None, rows: vec![row] };
+    let rows = FileRows { topic_partition, partition: None, rows: vec![row] };
     let files = [Arc::new(rows)];
     let staged =
         writer::stage(&table.storage, &Arc::new(schema.clone()), &files, &table.options.writer)

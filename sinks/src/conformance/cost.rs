@@ -120,6 +120,7 @@ async fn upsert(silver: &mut UpsertTable, start: i64, ids: impl IntoIterator<Ite
         changes,
         delta: delta(0, start, end),
         freshness: None,
+        ..UpsertBatch::default()
     };
     commit(silver, batch).await;
     end

@@ -8,6 +8,7 @@ pub mod commits;
 pub mod cost;
 pub mod fixture;
 pub mod rows;
+pub mod truncate;
 pub mod upkeep;
 
 use async_trait::async_trait;
@@ -64,6 +65,9 @@ macro_rules! conformance_tests {
             rows: every_type_reads_back_as_it_was_written
             rows: a_key_with_two_rows_is_healed
             rows: rows_that_others_moved_are_found_again
+            truncate: a_truncate_empties_a_topic_before_the_rows_of_its_batch
+            truncate: a_truncate_without_rows_leaves_an_empty_table
+            truncate: a_truncate_that_lost_a_race_takes_its_own_topic_only
             upkeep: metadata_for_each_commit_stays_flat
             upkeep: cleanup_keeps_what_readers_need
             cost: an_upsert_costs_what_its_batch_costs

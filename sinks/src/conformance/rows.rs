@@ -326,6 +326,7 @@ pub async fn every_type_reads_back_as_it_was_written(factory: &dyn LogFactory) {
         changes: changes.collect(),
         delta: delta(0, 0, 3),
         freshness: None,
+        ..UpsertBatch::default()
     };
     commit(&mut silver, batch).await;
 

@@ -73,6 +73,13 @@ impl KeyIndex {
         self.alive(entry)
     }
 
+    /// The same, unless the row came from one of these topics.
+    pub(crate) fn find_outside(&self, hash: u128, topics: &BTreeSet<Arc<str>>) -> Option<Location> {
+        let found = self.find(hash)?;
+        let file = self.file(found.ordinal)?;
+        (!topics.contains(&file.topic_partition.topic)).then_some(found)
+    }
+
     fn alive(&self, entry: &Entry) -> Option<Location> {
         let slot = &self.slots[entry.ordinal as usize];
         let alive = slot.file.is_some() && !slot.dead.contains(entry.position);
@@ -120,6 +127,19 @@ impl KeyIndex {
         if let Ok(entry) = self.entries.find_entry(table_hash(&hash), |entry| entry.hash == hash) {
             entry.remove();
         }
+    }
+
+    /// All rows that came from these topics are dead.
+    pub(crate) fn truncate(&mut self, topics: &BTreeSet<Arc<str>>) {
+        for slot in &mut self.slots {
+            let Some(file) = &slot.file else { continue };
+            if topics.contains(&file.topic_partition.topic) {
+                // A position is 32 bits wide, and so is the number of rows.
+                slot.dead.insert_range(0..file.rows as u32);
+            }
+        }
+        let slots = &self.slots;
+        self.entries.retain(|entry| !slots[entry.ordinal as usize].dead.contains(entry.position));
     }
 
     /// Keys with a row, and some whose row others have killed.

@@ -22,6 +22,9 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
 use lakebed_schemas::value::Value;
@@ -67,6 +70,8 @@ pub struct KeyChange {
 /// Changes to apply to silver: at most one per key.
 #[derive(Debug, Clone, Default)]
 pub struct UpsertBatch {
+    /// Topics whose rows all go before the changes are applied: the source has truncated its table.
+    pub truncated: BTreeSet<Arc<str>>,
     /// The schema that the rows are in: the table's, or its successor with new columns (id 0).
     pub schema: TableSchema,
     /// In no order that matters.
@@ -100,7 +105,7 @@ pub struct WriteStats {
     pub rows: u64,
     /// Rows that replaced an older one.
     pub updated: u64,
-    /// Keys deleted.
+    /// Keys deleted, and rows that went with a truncate.
     pub deleted: u64,
     /// Values that no row could answer: see `_cdc_incomplete`.
     pub incomplete: u64,

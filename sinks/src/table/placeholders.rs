@@ -16,7 +16,7 @@ use crate::storage::Storage;
 const INCOMPLETE: &str = "_cdc_incomplete";
 
 /// Replaces every [`Value::Unavailable`] in `rows` by what the table's row has, as `index` knows it
-/// before the batch: the row of the same key, or of `inherit`. Where there is none, and where that
+/// before the batch: the row of the same key, or of `inherit`, where `stands` says. Where there is none, and where that
 /// row does not know either, the value becomes NULL and its column is named in `_cdc_incomplete`.
 /// Answers how many became NULL.
 ///
@@ -28,6 +28,7 @@ pub(super) async fn fill(
     schema: &TableSchema,
     changes: &mut [KeyChange],
     hashes: &[u128],
+    stands: impl Fn(u128) -> Option<Location>,
 ) -> Result<u64> {
     let mut asking: Vec<(usize, Option<Location>)> = Vec::new();
     let mut columns: BTreeSet<usize> = BTreeSet::new();
@@ -37,7 +38,7 @@ pub(super) async fn fill(
             (0..row.len()).filter(|column| row[*column] == Value::Unavailable).collect();
         if !missing.is_empty() {
             let hash = change.inherit.as_ref().map_or(hashes[at], key_hash);
-            asking.push((at, index.find(hash)));
+            asking.push((at, stands(hash)));
             columns.extend(missing);
         }
     }

@@ -1,7 +1,7 @@
 //! Silver: one row for each key. Every key is looked up, its old position dies and its new row
 //! lands in a new file, in one commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -158,14 +158,19 @@ impl UpsertTable {
         let schema = Arc::new(self.settler.log().assign_ids(&merged.schema));
         let hashes: Vec<u128> = batch.changes.iter().map(|change| key_hash(&change.key)).collect();
         refuse_repeated(&hashes)?;
+        let truncated = batch.truncated;
+        let stands = |hash| self.index.find_outside(hash, &truncated);
+        let changes = &mut batch.changes;
         let incomplete =
-            placeholders::fill(&self.storage, &self.index, &schema, &mut batch.changes, &hashes)
+            placeholders::fill(&self.storage, &self.index, &schema, changes, &hashes, stands)
                 .await?;
-        let mut stats = WriteStats { incomplete, ..WriteStats::default() };
+        let gone = head.files.values().filter(|live| is_of(&live.file, &truncated));
+        let deleted = gone.map(|live| live.file.rows - live.deleted.len()).sum();
+        let mut stats = WriteStats { incomplete, deleted, ..WriteStats::default() };
         let mut files = Files::new(&schema)?;
         let mut keys = Vec::with_capacity(hashes.len());
         for (hash, change) in hashes.into_iter().zip(batch.changes) {
-            let known = self.index.find(hash).is_some();
+            let known = self.index.find_outside(hash, &truncated).is_some();
             let place = match change.row {
                 Some(row) => {
                     stats.rows += 1;
@@ -179,7 +184,7 @@ impl UpsertTable {
             };
             keys.push((hash, place));
         }
-        Ok((Plan { schema, keys, files: files.into_vec() }, stats))
+        Ok((Plan { schema, truncated, keys, files: files.into_vec() }, stats))
     }
 }
 
@@ -200,10 +205,17 @@ fn refuse_repeated(hashes: &[u128]) -> Result<()> {
     Ok(())
 }
 
+/// Whether the rows of a file came from one of these topics.
+fn is_of(file: &DataFile, topics: &BTreeSet<Arc<str>>) -> bool {
+    topics.contains(&file.topic_partition.topic)
+}
+
 /// A batch, ready to be staged.
 struct Plan {
     /// The table's schema once the batch is in.
     schema: Arc<TableSchema>,
+    /// Topics whose rows go.
+    truncated: BTreeSet<Arc<str>>,
     /// Key hash, and file (by index) and position of its new row; `None` deletes.
     keys: Vec<(u128, Option<(usize, u32)>)>,
     files: Vec<Arc<FileRows>>,
@@ -221,6 +233,15 @@ impl Plan {
             let file = index.file(ordinal).expect("the index finds only rows of files it has");
             *deleted.entry(file.path.clone()).or_default() |= positions;
         }
+        for (path, live) in &head.files {
+            if is_of(&live.file, &self.truncated) {
+                let mut rows = RoaringBitmap::new();
+                // A position is 32 bits wide, and so is the number of rows.
+                rows.insert_range(0..live.file.rows as u32);
+                deleted.insert(path.clone(), rows - &live.deleted);
+            }
+        }
+        deleted.retain(|_, rows| !rows.is_empty());
         change.deleted = deleted;
         change.schema = (head.schema != *self.schema).then(|| self.schema.as_ref().clone());
     }
@@ -240,12 +261,17 @@ impl Plan {
             let rows = file.rows.into_iter().map(|row| merged.remap(row)).collect();
             Arc::new(FileRows { rows, ..file })
         };
-        Ok(Self { schema, keys: self.keys, files: self.files.into_iter().map(remap).collect() })
+        let Self { truncated, keys, files, .. } = self;
+        let files = files.into_iter().map(remap).collect();
+        Ok(Self { schema, truncated, keys, files })
     }
 
     /// Tells the index where the keys are now. `version` is the plan's commit, right on top of the
     /// version that the index answers for.
     fn enter(&self, index: &mut KeyIndex, staged: &[Arc<DataFile>], version: i64) {
+        if !self.truncated.is_empty() {
+            index.truncate(&self.truncated);
+        }
         let ordinals: Result<Vec<u32>> =
             staged.iter().map(|file| index.add_file(file.clone())).collect();
         // Out of ordinals: the next sync starts again from nothing.
