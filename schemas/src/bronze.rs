@@ -106,7 +106,7 @@ pub fn row(record: &RecordRef<'_>, decoded: &Decoded, remarks: Remarks<'_>) -> V
 /// `_timestamp` and its day; NULL where Kafka has none or it lies outside the years 1 to 9999.
 fn time_columns(timestamp_ms: Option<i64>) -> (Value, Value) {
     const MILLIS_A_DAY: i64 = 86_400_000;
-    let held = timestamp_ms.map(|ms| (ms, temporal::timestamp(ms, Unit::Millis)));
+    let held = timestamp_ms.map(|ms| (ms, temporal::timestamp(ms, Unit::Millis, "Z")));
     let Some((ms, Point::Held(micros))) = held else { return (Value::Null, Value::Null) };
     let date = i32::try_from(ms.div_euclid(MILLIS_A_DAY)).map_or(Value::Null, Value::Date);
     (Value::TimestampTz(micros), date)

@@ -411,7 +411,8 @@ fn time(json: Json<'_, '_>, form: TemporalForm) -> Result<Value, Expected> {
 fn timestamp(json: Json<'_, '_>, form: TemporalForm) -> Result<Value, Expected> {
     match form {
         TemporalForm::Count(unit) => {
-            Ok(local(temporal::timestamp(count(json, "a timestamp as an integer")?, unit)))
+            let count = count(json, "a timestamp as an integer")?;
+            Ok(local(temporal::timestamp(count, unit, "")))
         }
         TemporalForm::Iso => iso(json, temporal::parse_timestamp, local, "an ISO timestamp"),
     }
@@ -420,7 +421,8 @@ fn timestamp(json: Json<'_, '_>, form: TemporalForm) -> Result<Value, Expected> 
 fn timestamp_tz(json: Json<'_, '_>, form: TemporalForm) -> Result<Value, Expected> {
     match form {
         TemporalForm::Count(unit) => {
-            Ok(instant(temporal::timestamp(count(json, "a timestamp as an integer")?, unit)))
+            let count = count(json, "a timestamp as an integer")?;
+            Ok(instant(temporal::timestamp(count, unit, "Z")))
         }
         TemporalForm::Iso => {
             iso(json, temporal::parse_timestamp_tz, instant, "an ISO timestamp with its zone")

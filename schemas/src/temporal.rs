@@ -71,15 +71,19 @@ pub(crate) fn date(days: i64) -> Point {
     infinity(&INFINITE_DAYS, days).unwrap_or_else(|| Point::Outside(date_text(days)))
 }
 
-/// The instant or local time that is `count` units after 1970-01-01T00:00:00; nanoseconds are cut.
-pub(crate) fn timestamp(count: i64, unit: Unit) -> Point {
-    if let Some(infinite) = infinity(&INFINITE_COUNTS, count) {
+/// The instant (`zone` is `Z`) or local time that is `count` units after 1970-01-01T00:00:00;
+/// nanoseconds are cut.
+pub(crate) fn timestamp(count: i64, unit: Unit, zone: &str) -> Point {
+    // The driver's sentinels are ordinary times in nanoseconds; the limits are not.
+    let is_limit = matches!(count, i64::MIN | i64::MAX);
+    let infinite = infinity(&INFINITE_COUNTS, count).filter(|_| is_limit || unit != Unit::Nanos);
+    if let Some(infinite) = infinite {
         return infinite;
     }
     let a_day = SECONDS_A_DAY * unit.a_second();
     let (days, of_day) = (count.div_euclid(a_day), count.rem_euclid(a_day));
     let nanos = of_day * (1_000_000_000 / unit.a_second());
-    point(days, nanos, "")
+    point(days, nanos, zone)
 }
 
 fn point(days: i64, nanos_of_day: i64, zone: &str) -> Point {
@@ -333,15 +337,15 @@ mod tests {
         assert_eq!(date(2_932_897), Point::Outside("+10000-01-01".into()));
         assert_eq!(parse_date("-4712-01-01Z"), Some(Point::Outside("-4712-01-01".into())));
         assert_eq!(
-            timestamp(253_402_300_799_999, Unit::Millis),
+            timestamp(253_402_300_799_999, Unit::Millis, ""),
             Point::Held(253_402_300_799_999_000)
         );
         assert_eq!(
-            timestamp(253_402_300_800_000, Unit::Millis),
+            timestamp(253_402_300_800_000, Unit::Millis, ""),
             Point::Outside("+10000-01-01T00:00:00".into())
         );
-        assert_eq!(timestamp(i64::MAX, Unit::Micros), Point::Outside("infinity".into()));
-        assert_eq!(timestamp(i64::MIN, Unit::Micros), Point::Outside("-infinity".into()));
+        assert_eq!(timestamp(i64::MAX, Unit::Micros, ""), Point::Outside("infinity".into()));
+        assert_eq!(timestamp(i64::MIN, Unit::Micros, ""), Point::Outside("-infinity".into()));
     }
 
     #[test]
@@ -357,8 +361,8 @@ mod tests {
             (parse_date("+292269055-12-02Z").expect("a date"), before()),
             (parse_date("+5877611-06-21Z").expect("a date"), infinity()),
             (parse_date("-5877611-06-22Z").expect("a date"), before()),
-            (timestamp(9_223_372_036_825_200_000, Unit::Millis), infinity()),
-            (timestamp(-9_223_372_036_832_400_000, Unit::Millis), before()),
+            (timestamp(9_223_372_036_825_200_000, Unit::Millis, ""), infinity()),
+            (timestamp(-9_223_372_036_832_400_000, Unit::Millis, ""), before()),
             (parse_timestamp("+292278994-08-16T23:00:00Z").expect("a timestamp"), infinity()),
             (parse_timestamp("-292275055-05-16T23:00:00Z").expect("a timestamp"), before()),
         ] {
@@ -431,7 +435,7 @@ mod tests {
             prop_assert_eq!(parse_timestamp(&local), Some(Point::Held(micros)));
             let instant = text(&Value::TimestampTz(micros)).expect("text");
             prop_assert_eq!(parse_timestamp_tz(&instant), Some(Point::Held(micros)));
-            prop_assert_eq!(timestamp(micros, Unit::Micros), Point::Held(micros));
+            prop_assert_eq!(timestamp(micros, Unit::Micros, ""), Point::Held(micros));
         }
 
         #[test]

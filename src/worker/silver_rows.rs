@@ -18,6 +18,13 @@ use crate::fold::{Fold, RowChange, Sealed};
 /// Most plans kept: schemaless topics may show many shapes, and the look-up is a scan.
 const PLANS_MAX: usize = 64;
 
+/// System columns that every row has a value for, in the order of [`system_values`].
+const SYSTEM: [&str; 6] =
+    ["_cdc_op", "_cdc_source_ts", "_cdc_position", "_cdc_topic", "_cdc_partition", "_cdc_offset"];
+
+/// Where they stand in a schema. New columns go to its end, so this is good for its successors.
+type SystemSlots = [Option<usize>; SYSTEM.len()];
+
 /// Why an event cannot go into silver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
@@ -51,6 +58,7 @@ pub struct SilverRules {
 pub struct SilverRows {
     rules: SilverRules,
     schema: Option<TableSchema>,
+    system: SystemSlots,
     plans: Vec<Plan>,
     key_plans: Vec<KeyPlan>,
     fold: Fold,
@@ -66,6 +74,7 @@ impl SilverRows {
         Self {
             rules,
             schema: None,
+            system: SystemSlots::default(),
             plans: Vec::new(),
             key_plans: Vec::new(),
             fold: Fold::default(),
@@ -105,8 +114,13 @@ impl SilverRows {
         if self.schema != schema {
             self.plans.clear();
             self.key_plans.clear();
-            self.schema = schema;
+            self.set_schema(schema);
         }
+    }
+
+    fn set_schema(&mut self, schema: Option<TableSchema>) {
+        self.system = SYSTEM.map(|name| schema.as_ref()?.index_of(name));
+        self.schema = schema;
     }
 
     /// Takes the changes; the schema stays.
@@ -174,7 +188,8 @@ impl SilverRows {
             Refused::Record(format!("an event of op `{}` without `after`", event.op.letter()))
         })?;
         if self.schema.is_none() {
-            self.schema = Some(self.create(key_row, after)?);
+            let schema = self.create(key_row, after)?;
+            self.set_schema(Some(schema));
         }
         let row = self.row_values(place, event, after)?;
         let key = self.key_values(place, key_row)?;
@@ -287,22 +302,25 @@ impl SilverRows {
         for (column, value) in plan.columns.iter().zip(applied.values) {
             row[*column] = value;
         }
-        let text = |text: &Option<String>| text.clone().map_or(Value::Null, Value::Text);
-        let system = [
-            ("_cdc_op", Value::Text(event.op.letter().to_owned())),
-            ("_cdc_source_ts", event.source.ts_us.map_or(Value::Null, Value::Long)),
-            ("_cdc_position", text(&event.source.position)),
-            ("_cdc_topic", Value::Text(place.tp.topic.to_string())),
-            ("_cdc_partition", Value::Long(i64::from(place.tp.partition))),
-            ("_cdc_offset", Value::Long(place.offset)),
-        ];
-        for (name, value) in system {
-            if let Some(slot) = schema.index_of(name) {
-                row[slot] = value;
+        for (slot, value) in self.system.iter().zip(system_values(place, event)) {
+            if let Some(slot) = slot {
+                row[*slot] = value;
             }
         }
         Ok(row)
     }
+}
+
+/// The values of [`SYSTEM`].
+fn system_values(place: Place<'_>, event: &ChangeEvent) -> [Value; SYSTEM.len()] {
+    [
+        Value::Text(event.op.letter().to_owned()),
+        event.source.ts_us.map_or(Value::Null, Value::Long),
+        event.source.position.clone().map_or(Value::Null, Value::Text),
+        Value::Text(place.tp.topic.to_string()),
+        Value::Long(i64::from(place.tp.partition)),
+        Value::Long(place.offset),
+    ]
 }
 
 /// Keeps a plan, forgetting the oldest beyond the bound; gives its index.

@@ -233,7 +233,10 @@ fn infinity(count: i128) -> Option<Value> {
 }
 
 fn counted(count: i128, nanos_each: i128) -> Value {
-    infinity(count).unwrap_or_else(|| moment(count * nanos_each, "", Value::Timestamp))
+    // Nanoseconds of these numbers are of 1677 and 2262: only the limits are nobody's time.
+    let limit = [i128::from(i64::MIN), i128::from(i64::MAX)].contains(&count);
+    let infinite = infinity(count).filter(|_| nanos_each > 1 || limit);
+    infinite.unwrap_or_else(|| moment(count * nanos_each, "", Value::Timestamp))
 }
 
 /// Nanoseconds since 1970, without a zone or with one.

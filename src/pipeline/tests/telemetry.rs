@@ -117,7 +117,7 @@ async fn values_nulled_by_policy_and_halts_are_counted() {
     let key = || Some(r#"{"id":1}"#.to_owned());
     world.read(vec![
         message(&tp(0), 0, 1, key(), Some(value("19000"))),
-        message(&tp(0), 1, 1, key(), Some(value("99999999999"))),
+        message(&tp(0), 1, 1, key(), Some(value("2932897"))),
     ]);
     world.stands_at(SILVER, &tp(0), 2).await;
     world.until_metric(&of(SILVER, "nulled_values_total"), |value| value == 1.0).await;
