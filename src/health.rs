@@ -1,7 +1,7 @@
 //! Whether the process is alive and ready.
 //!
 //! Alive: its loops have turned lately, whatever the world outside does. Ready: it has joined the
-//! consumer group and reached the tables once. Being behind is neither.
+//! consumer group, reached the tables once, and waits for no schema registry. Being behind is neither.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -35,6 +35,7 @@ impl Milestone {
 struct State {
     beats: BTreeMap<String, Instant>,
     reached: Vec<Milestone>,
+    waits: BTreeMap<String, String>,
     stopping: bool,
 }
 
@@ -78,6 +79,16 @@ impl Health {
         }
     }
 
+    /// Notes that something outside keeps tables from going on.
+    pub fn waits(&self, name: &str, reason: String) {
+        self.state().waits.insert(name.to_owned(), reason);
+    }
+
+    /// Notes that it no longer does.
+    pub fn waits_no_more(&self, name: &str) {
+        self.state().waits.remove(name);
+    }
+
     /// Notes that the process is on its way out: it is no longer ready.
     pub fn stopping(&self) {
         self.state().stopping = true;
@@ -99,7 +110,8 @@ impl Health {
             return Some("is stopping".to_owned());
         }
         let missing = Milestone::ALL.iter().find(|milestone| !state.reached.contains(milestone));
-        missing.map(|milestone| milestone.missing().to_owned())
+        let missing = missing.map(|milestone| milestone.missing().to_owned());
+        missing.or_else(|| state.waits.values().next().cloned())
     }
 }
 

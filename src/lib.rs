@@ -14,6 +14,7 @@ pub mod http;
 pub mod memory;
 pub mod metrics;
 pub mod pipeline;
+pub mod registry;
 pub mod replay_ring;
 pub mod source;
 pub mod tables;

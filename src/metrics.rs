@@ -47,6 +47,8 @@ pub struct Metrics {
     memory_max: Gauge,
     memory_ratio: Gauge<f64, AtomicU64>,
     resident: Gauge,
+    registry_answers: Counters,
+    registry_up: Gauge,
     families: TableFamilies,
     tables: Mutex<BTreeMap<String, TableMetrics>>,
 }
@@ -93,6 +95,13 @@ impl Default for Metrics {
         let memory_ratio = Gauge::<f64, AtomicU64>::default();
         let help = "Part of the memory budget that is taken, as it is counted";
         registry.register("memory_budget_ratio", help, memory_ratio.clone());
+        let registry_answers = Counters::default();
+        let help = "Requests to schema registries, by result";
+        registry.register("registry_requests", help, registry_answers.clone());
+        let registry_up = Gauge::default();
+        registry_up.set(1);
+        let help = "Whether schema registries answer, as far as they have been asked";
+        registry.register("registry_up", help, registry_up.clone());
         let families = TableFamilies::register(registry);
         let resident = Gauge::default();
         let help = "Memory that the process holds";
@@ -110,6 +119,8 @@ impl Default for Metrics {
             memory_max,
             memory_ratio,
             resident,
+            registry_answers,
+            registry_up,
             families,
             tables: Mutex::default(),
         }
@@ -117,6 +128,16 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Counts an answer of a schema registry: `found`, `absent` or `failed`.
+    pub fn registry_answered(&self, result: &'static str) {
+        self.registry_answers.get_or_create(&vec![("result", result.to_owned())]).inc();
+    }
+
+    /// Notes whether schema registries answer.
+    pub fn registry_up(&self, up: bool) {
+        self.registry_up.set(up.into());
+    }
+
     /// The numbers of one table, named `database.table`. The same name gives the same numbers.
     pub fn table(&self, name: &str) -> TableMetrics {
         let mut tables = self.tables.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -14,6 +14,8 @@ use tokio::sync::mpsc;
 use crate::dead_letter::DeadLetters;
 use crate::metrics::Metrics;
 use crate::pipeline::{Tables, WorkerHandle};
+use crate::registry::Registries;
+use crate::telemetry::Telemetry;
 use crate::worker::{
     BatchLimits, LayerOptions, LayerPlace, Layers, OpenBatch, Policies, Report, SchemaTexts,
     SilverRows, SilverRules, Worker,
@@ -30,6 +32,7 @@ pub struct ConfiguredTables {
     options: TableOptions,
     only: Option<String>,
     metrics: Arc<Metrics>,
+    registries: Registries,
     dead_letters: Option<Arc<DeadLetters>>,
     schema_texts: Arc<SchemaTexts>,
     quiet_every: Duration,
@@ -46,19 +49,22 @@ impl ConfiguredTables {
         config: Arc<ResolvedConfig>,
         owner: String,
         only: Option<String>,
-        metrics: Arc<Metrics>,
+        telemetry: &Telemetry,
         dead_letters: Option<Arc<DeadLetters>>,
     ) -> Result<Self, Error> {
         let lake = open_lake(&config)?;
         let options = table_options(&config, owner);
+        let registries = config.tables.iter().filter_map(|table| table.records.registry.as_ref());
+        let registries = Registries::open(registries, telemetry).map_err(Error::invalid)?;
         Ok(Self {
+            registries,
+            metrics: telemetry.metrics.clone(),
             schema_texts: Arc::new(SchemaTexts::new(&lake)),
             quiet_every: QUIET_EVERY,
             config,
             lake,
             options,
             only,
-            metrics,
             dead_letters,
         })
     }
@@ -103,7 +109,12 @@ impl ConfiguredTables {
     }
 
     fn open_batch(&self, entry: &ResolvedTable, label: &str) -> OpenBatch {
-        let decode = DecodeOptions { columns: entry.columns.clone(), ..DecodeOptions::default() };
+        let decode = DecodeOptions {
+            columns: entry.columns.clone(),
+            wire: entry.records.wire,
+            flattened: entry.records.flattened,
+            ..DecodeOptions::default()
+        };
         let limits = BatchLimits {
             max_age: entry.batch.age_max,
             max_rows: usize::try_from(entry.batch.rows_max).unwrap_or(usize::MAX),
@@ -154,7 +165,9 @@ impl Tables for ConfiguredTables {
         let open = self.open_batch(entry, &label);
         let policies = Policies { on_gap: entry.on_gap, on_lost_table: entry.on_lost_table };
         let (task, commands) = Worker::new(index, label.clone(), layers, open, policies, reports);
-        tokio::spawn(task.run());
+        let registry = entry.records.registry.as_ref();
+        let registry = registry.and_then(|settings| self.registries.of(settings));
+        tokio::spawn(task.with_registry(registry).run());
         let metrics = self.metrics.table(&label);
         WorkerHandle { id: worker.to_owned(), table: label, metrics, commands }
     }

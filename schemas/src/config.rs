@@ -8,6 +8,7 @@
 mod librdkafka;
 mod naming;
 mod not_yet;
+mod records;
 mod resolve;
 mod scalar;
 mod validate;
@@ -21,7 +22,10 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
 pub use librdkafka::OWNED_PROPERTIES;
 pub use naming::{NameRule, Routed, Topics, is_internal_topic};
-pub use resolve::{Layers, ResolvedBatch, ResolvedConfig, ResolvedLake, ResolvedTable, TablePath};
+pub use records::apicurio_version;
+pub use resolve::{
+    Layers, ResolvedBatch, ResolvedConfig, ResolvedLake, ResolvedRecords, ResolvedTable, TablePath,
+};
 pub use scalar::{ByteSize, Interval, Properties, Secret};
 
 /// Consumer group when `kafka.group_id` is not given.
@@ -208,7 +212,7 @@ pub enum RecordFormat {
 }
 
 /// A schema registry.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registry {
     /// Which kind.
@@ -220,16 +224,50 @@ pub struct Registry {
     pub username: Option<String>,
     /// Password for basic authentication.
     pub password: Option<Secret>,
+    /// Token for bearer authentication.
+    pub token: Option<Secret>,
+    /// PEM file of the authorities to trust; the system's without.
+    pub ca_file: Option<String>,
+    /// Apicurio: where records have their schema ids; [`IdForm::FourByte`] without.
+    pub ids: Option<IdForm>,
+    /// Apicurio: which ids they are; `content` without, but `global` where ids have 8 bytes.
+    pub id: Option<IdSpace>,
 }
 
 /// Kinds of schema registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
 pub enum RegistryKind {
+    /// Confluent's API, which others have, too: Karapace, Redpanda, Apicurio's `ccompat`.
     Confluent,
+    /// Apicurio's own API, version 2 or 3.
     Apicurio,
+    /// AWS Glue Schema Registry.
     Glue,
+}
+
+/// Where records name their schema in Apicurio's own forms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum IdForm {
+    /// Four bytes after byte 0: the default of its serializers from version 3 on.
+    #[serde(rename = "4-byte")]
+    FourByte,
+    /// Eight bytes after byte 0.
+    #[serde(rename = "8-byte")]
+    EightByte,
+    /// In record headers: the default of its serializers in version 2.
+    #[serde(rename = "headers")]
+    Headers,
+}
+
+/// Which of Apicurio's ids records have. Headers say it themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdSpace {
+    /// `contentId`.
+    Content,
+    /// `globalId`.
+    Global,
 }
 
 /// The `lake` block.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::change_event::{Field, RowShape};
 use crate::column_override::{ColumnOverride, decimal_kind};
+use crate::decoder::flat;
 use crate::field_kind::{BytesForm, DecimalForm, FieldKind, TemporalForm};
 use crate::json::{Json, Kind};
 use crate::structured::Structured;
@@ -43,6 +44,8 @@ pub(crate) struct RowSchema {
 pub(crate) enum Part {
     Key,
     Value,
+    /// A value that is a row itself, with fields that the flattening has added.
+    FlatValue,
 }
 
 /// One inline schema and the rows it describes: `root` of a key, `before` and `after` of a value.
@@ -105,10 +108,18 @@ impl SchemaCache {
                 schema
             }
         };
-        self.recent.retain(|other| !Arc::ptr_eq(other, &schema));
-        self.recent.truncate(RECENT_MAX - 1);
-        self.recent.insert(0, Arc::clone(&schema));
+        self.used(&schema);
         Ok(schema)
+    }
+
+    /// Keeps a schema among the latest.
+    pub(crate) fn used(&mut self, schema: &Arc<InlineSchema>) {
+        if self.recent.first().is_some_and(|latest| Arc::ptr_eq(latest, schema)) {
+            return;
+        }
+        self.recent.retain(|other| !Arc::ptr_eq(other, schema));
+        self.recent.truncate(RECENT_MAX - 1);
+        self.recent.insert(0, Arc::clone(schema));
     }
 
     /// The text of a schema by its hash.
@@ -135,9 +146,15 @@ fn parse(
     }
     let fields = || json.get("fields").into_iter().flat_map(|fields| fields.items());
     let member = |name: &str| fields().find(|f| f.get("field").is_some_and(|n| n.is_text(name)));
-    let row = |json: Json<'_, '_>| row_schema(json, columns, fields_max).map(Arc::new);
+    let all: fn(&str) -> bool = |_| true;
+    let row = |json: Json<'_, '_>| row_schema(json, columns, fields_max, all).map(Arc::new);
     if part == Part::Key {
         schema.root = Some(row(json)?);
+        return Ok(schema);
+    }
+    if part == Part::FlatValue && (member("op").is_none() || member("source").is_none()) {
+        let own = Arc::new(row_schema(json, columns, fields_max, |name| !flat::is_added(name))?);
+        (schema.before, schema.after) = (Some(Arc::clone(&own)), Some(own));
         return Ok(schema);
     }
     let of = |name: &str| {
@@ -161,6 +178,7 @@ fn row_schema(
     json: Json<'_, '_>,
     columns: &BTreeMap<String, ColumnOverride>,
     fields_max: usize,
+    wanted: fn(&str) -> bool,
 ) -> Result<RowSchema, String> {
     let list = json.get("fields").filter(|fields| fields.kind() == Kind::Array);
     let list = list.ok_or("a struct of the inline schema has no `fields`")?;
@@ -168,6 +186,9 @@ fn row_schema(
     for field in list.items() {
         let name = field.get("field").and_then(|name| name.text());
         let name = name.ok_or("a field of the inline schema has no name in `field`")?.into_owned();
+        if !wanted(&name) {
+            continue;
+        }
         if fields.len() == fields_max {
             return Err(format!("the inline schema has more than {fields_max} fields"));
         }

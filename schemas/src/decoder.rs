@@ -1,4 +1,5 @@
-//! From a Kafka record to a change event: Debezium's JSON envelope, with and without inline schema.
+//! From a Kafka record to a change event: Debezium's envelope, as JSON with and without inline
+//! schema, and whatever [`crate::wire`] and [`flat`] bring to that form.
 //!
 //! Takes untrusted bytes: whatever they are, the answer is a [`Decoded`], and a record that cannot
 //! be understood comes back with a reason that names the place and the expectation, never a value
@@ -7,6 +8,7 @@
 
 mod document;
 mod envelope;
+pub(crate) mod flat;
 mod rows;
 mod source;
 
@@ -19,8 +21,10 @@ use crate::connect_schema::{InlineSchema, Part, RowSchema, SchemaCache};
 use crate::json::{DEPTH_MAX, Json, Kind, Parser};
 use crate::placeholder::{self, Placeholder};
 use crate::value::Value;
+use crate::wire::{Bodies, Means, Place, SchemaId, SchemaText, Wire, looks_like};
 use document::Documents;
 use envelope::Envelope;
+use flat::Flat;
 use rows::ShapeCache;
 
 /// Header that names the old key in the `c` of a key change.
@@ -62,6 +66,11 @@ pub struct DecodeOptions {
     pub epoch: u32,
     /// Whether `before` is read into a row. Its JSON text is kept in any case.
     pub before: bool,
+    /// How keys and values are encoded; `None`: as JSON.
+    pub wire: Option<Wire>,
+    /// Whether values are rows alone (`ExtractNewRecordState`), with what was added to them in
+    /// fields and headers whose names begin with `__`.
+    pub flattened: bool,
     /// Bounds.
     pub limits: Limits,
 }
@@ -73,6 +82,8 @@ impl Default for DecodeOptions {
             placeholder: placeholder::DEFAULT.to_owned(),
             epoch: 0,
             before: true,
+            wire: None,
+            flattened: false,
             limits: Limits::default(),
         }
     }
@@ -118,6 +129,11 @@ pub struct Decoder {
     row_shapes: ShapeCache,
     key_shapes: ShapeCache,
     documents: Documents,
+    bodies: Option<Bodies>,
+    /// Payloads that did not come as JSON.
+    value_text: String,
+    key_text: String,
+    flat: Option<Flat>,
 }
 
 /// The parts of a value or key: its payload and what describes it.
@@ -134,17 +150,58 @@ impl Decoder {
             row_shapes: ShapeCache::new(&options.columns, options.limits.fields_max),
             key_shapes: ShapeCache::new(&options.columns, options.limits.fields_max),
             documents: Documents::default(),
+            bodies: options.wire.map(Bodies::new),
+            value_text: String::new(),
+            key_text: String::new(),
+            flat: options.flattened.then(Flat::default),
+            value_schemas: SchemaCache::new(match options.flattened {
+                true => Part::FlatValue,
+                false => Part::Value,
+            }),
             options,
             values: Parser::default(),
             keys: Parser::default(),
-            value_schemas: SchemaCache::new(Part::Value),
             key_schemas: SchemaCache::new(Part::Key),
         }
     }
 
     /// Understands one record. Never panics, and leaves the decoder usable whatever the bytes were.
     pub fn decode(&mut self, record: &RecordRef<'_>) -> Decoded {
-        self.try_decode(record).unwrap_or_else(|reason| Decoded::Malformed { reason })
+        let decoded =
+            self.try_decode(record).unwrap_or_else(|reason| Decoded::Malformed { reason });
+        if let Some(bodies) = &mut self.bodies {
+            bodies.forget_refusals();
+        }
+        decoded
+    }
+
+    /// Schemas of the registry that this record names and the decoder does not have: each has to be
+    /// told by [`Self::learn`] or [`Self::refuse`] before the record is decoded.
+    pub fn missing_schemas(&self, record: &RecordRef<'_>) -> Vec<SchemaId> {
+        let Some(bodies) = &self.bodies else { return Vec::new() };
+        let old_key = record.header(OLD_KEY).filter(|bytes| is_framed(bytes));
+        let parts =
+            [(Place::Key, record.key), (Place::Value, record.value), (Place::Header, old_key)];
+        let parts = parts.into_iter().filter_map(|(place, bytes)| Some((place, bytes?)));
+        let mut missing: Vec<SchemaId> =
+            parts.filter_map(|(place, bytes)| bodies.missing(place, bytes, record)).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
+    /// Takes over a schema of the registry. One that cannot be used makes its records malformed.
+    pub fn learn(&mut self, id: SchemaId, schema: &SchemaText) {
+        if let Some(bodies) = &mut self.bodies {
+            bodies.learn(id, schema);
+        }
+    }
+
+    /// Notes that the registry has no such schema, and says so: for the next record only.
+    pub fn refuse(&mut self, id: SchemaId, reason: String) {
+        if let Some(bodies) = &mut self.bodies {
+            bodies.refuse(id, reason);
+        }
     }
 
     /// The text of an inline schema by [`ChangeEvent::schema_hash`], as long as it is remembered:
@@ -157,8 +214,13 @@ impl Decoder {
         let Some(bytes) = record.value else {
             return Ok(Decoded::Tombstone { key: self.key(record)?.0 });
         };
-        let Self { options, values, value_schemas, .. } = self;
-        let parsed = parse("value", bytes, values, value_schemas, options)?;
+        let Self { options, values, value_schemas, bodies, value_text, flat, .. } = self;
+        let source = Source { place: Place::Value, bytes, record };
+        let means = (values, value_schemas, &*options);
+        let mut parsed = read_part(source, bodies.as_mut(), value_text, means)?;
+        if let Some(flat) = flat {
+            parsed = flat.envelope(parsed, record, self.options.limits.depth_max)?;
+        }
         if parsed.payload.is_null() {
             return Ok(Decoded::Tombstone { key: self.key(record)?.0 });
         }
@@ -219,8 +281,9 @@ impl Decoder {
         record: &RecordRef<'_>,
     ) -> Result<(Option<Row>, Option<Arc<RowSchema>>), String> {
         let Some(bytes) = record.key else { return Ok((None, None)) };
-        let Self { options, keys, key_schemas, key_shapes, .. } = self;
-        let parsed = parse("key", bytes, keys, key_schemas, options)?;
+        let Self { options, keys, key_schemas, key_shapes, bodies, key_text, .. } = self;
+        let source = Source { place: Place::Key, bytes, record };
+        let parsed = read_part(source, bodies.as_mut(), key_text, (keys, key_schemas, &*options))?;
         if parsed.payload.is_null() {
             return Ok((None, None));
         }
@@ -241,8 +304,12 @@ impl Decoder {
             return Ok(None);
         }
         let Some(bytes) = record.header(OLD_KEY) else { return Ok(None) };
-        let Self { options, keys, key_schemas, key_shapes, .. } = self;
-        let read = parse("header", bytes, keys, key_schemas, options).and_then(|parsed| {
+        let Self { options, keys, key_schemas, key_shapes, bodies, key_text, .. } = self;
+        let source = Source { place: Place::Header, bytes, record };
+        // Connect's own header converter writes text, whatever keys are.
+        let bodies = bodies.as_mut().filter(|_| is_framed(bytes));
+        let means = (keys, key_schemas, &*options);
+        let read = read_part(source, bodies, key_text, means).and_then(|parsed| {
             let own = parsed.schema.and_then(|schema| schema.root.clone());
             let schema = own.or(schema);
             rows::read("header", parsed.payload, schema.as_deref(), key_shapes, None)
@@ -259,25 +326,66 @@ impl Decoder {
     }
 }
 
-/// Parses a key or value and finds its inline schema, if it has one.
-fn parse<'p, 'a>(
-    part: &'static str,
+/// Bytes of a record, and where they stand.
+#[derive(Clone, Copy)]
+struct Source<'a, 'r> {
+    place: Place,
     bytes: &'a [u8],
-    parser: &'p mut Parser,
-    schemas: &mut SchemaCache,
-    options: &DecodeOptions,
-) -> Result<Parsed<'p, 'a>, String> {
+    record: &'r RecordRef<'r>,
+}
+
+/// Whether bytes begin as a registry's serializers do, and no text does.
+fn is_framed(bytes: &[u8]) -> bool {
+    matches!(bytes.first(), Some(0 | 3))
+}
+
+/// Brings a key, a value or a header to JSON and what describes it.
+fn read_part<'a>(
+    source: Source<'a, '_>,
+    bodies: Option<&mut Bodies>,
+    text: &'a mut String,
+    (parser, schemas, options): (&'a mut Parser, &mut SchemaCache, &DecodeOptions),
+) -> Result<Parsed<'a, 'a>, String> {
+    let Source { place, bytes, record } = source;
+    let Some(bodies) = bodies else { return parse(source, parser, schemas, options) };
     let limits = &options.limits;
-    if bytes.len() > limits.record_bytes_max {
-        let max = limits.record_bytes_max;
+    check_size(place, bytes, limits)?;
+    let means = Means {
+        schemas,
+        columns: &options.columns,
+        fields_max: limits.fields_max,
+        bytes_max: limits.record_bytes_max,
+    };
+    let schema = bodies.render(place, bytes, record, means, text)?;
+    let payload = parser
+        .parse(text.as_bytes(), limits.depth_max)
+        .map_err(|error| format!("{} cannot be read: {error}", place.name()))?;
+    Ok(Parsed { payload, schema: Some(schema) })
+}
+
+fn check_size(place: Place, bytes: &[u8], limits: &Limits) -> Result<(), String> {
+    let (part, max) = (place.name(), limits.record_bytes_max);
+    if bytes.len() > max {
         return Err(format!("{part} has {} bytes, more than the {max} allowed", bytes.len()));
     }
+    Ok(())
+}
+
+/// Parses a key or value and finds its inline schema, if it has one.
+fn parse<'a>(
+    source: Source<'a, '_>,
+    parser: &'a mut Parser,
+    schemas: &mut SchemaCache,
+    options: &DecodeOptions,
+) -> Result<Parsed<'a, 'a>, String> {
+    let Source { place, bytes, record } = source;
+    let (limits, part) = (&options.limits, place.name());
+    check_size(place, bytes, limits)?;
     match bytes.first() {
         None => return Err(format!("{part} is empty: neither null nor JSON")),
-        Some(magic @ (0 | 1 | 3)) => {
-            return Err(format!(
-                "{part} begins with byte {magic}, as records of a schema registry do, and not with JSON: check `records.format`"
-            ));
+        Some(0 | 1 | 3) => {
+            let (found, next) = looks_like(bytes, record);
+            return Err(format!("{part} is not JSON, as `records.format` says: {found}; {next}"));
         }
         Some(_) => {}
     }

@@ -22,3 +22,4 @@ pub mod silver;
 mod structured;
 mod temporal;
 pub mod value;
+pub mod wire;

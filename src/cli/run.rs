@@ -120,7 +120,7 @@ async fn run_pipeline(
         config.clone(),
         owner(),
         args.only.clone(),
-        telemetry.metrics.clone(),
+        &telemetry,
         dead_letters,
     )?;
     let memory = MemoryBudget::new(config.memory_max);

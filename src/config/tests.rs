@@ -1,5 +1,7 @@
 //! What the loader takes, and what it says of what it does not take.
 
+mod records;
+
 use super::*;
 use lakebed_schemas::column::ColumnType;
 use lakebed_schemas::config::{
@@ -100,13 +102,7 @@ fn the_smallest_file_is_enough() {
 
 #[test]
 fn every_key_of_the_design_is_understood() {
-    // All of it parses; the registry alone is refused, by name.
-    assert_eq!(
-        refused(DESIGN),
-        "lakebed.yaml:9:3: `records.registry`: schema registries: not yet in this release; \
-         remove it and use `json`"
-    );
-    let config = accepted(&DESIGN.replace("  registry: {", "  # registry: {"));
+    let config = accepted(DESIGN);
     let properties: std::collections::BTreeMap<_, _> =
         config.kafka.client_properties().into_iter().collect();
     assert_eq!(properties["sasl.username"], "alice");
@@ -345,15 +341,6 @@ fn patterns_take_topics_of_rows_and_clashing_names_are_refused() {
 fn what_is_not_built_is_refused_by_name() {
     let entry = |line: &str| format!("{SMALLEST}    {line}\n");
     let cases = [
-        (with("lake:", "records: { format: avro }\nlake:"), "`records.format`: Avro records"),
-        (
-            with("lake:", "records: { format: protobuf }\nlake:"),
-            "`records.format`: Protobuf records",
-        ),
-        (
-            with("lake:", "records: { flattened: true }\nlake:"),
-            "`records.flattened`: flattened records",
-        ),
         (
             with("format: iceberg", "format: iceberg\n  catalog: { type: glue }"),
             "`lake.catalog.type`: the Glue catalog",
@@ -370,7 +357,10 @@ fn what_is_not_built_is_refused_by_name() {
             "`tables[0].columns.a.exclude`: leaving columns out",
         ),
         (entry("columns: { a: { mask: x } }"), "`tables[0].columns.a.mask`: masking"),
-        (entry("records: { format: avro }"), "`tables[0].records.format`: Avro records"),
+        (
+            entry("records: { format: avro, registry: { type: glue } }"),
+            "`tables[0].records.registry.type`: asking AWS Glue for schemas",
+        ),
         (
             format!("{SMALLEST}maintenance: {{ compaction: true }}\n"),
             "`maintenance.compaction`: compaction",

@@ -156,9 +156,8 @@ async fn play(
         look_every: LOOK_EVERY,
     })?;
     let source = Observed { inner: source, committed: committed.clone(), next: BTreeMap::new() };
-    let tables =
-        ConfiguredTables::new(config.clone(), "demo".into(), None, telemetry.metrics.clone(), None)
-            .map_err(|error| error.chain())?;
+    let tables = ConfiguredTables::new(config.clone(), "demo".into(), None, &telemetry, None)
+        .map_err(|error| error.chain())?;
     let (done, finished) = tokio::sync::oneshot::channel();
     let shutdown = async move {
         let _ = finished.await;

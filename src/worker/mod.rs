@@ -5,6 +5,7 @@
 //! their checkpoint: the worker reads from the lower of the two and each layer drops what lies
 //! below its own. After a commit nothing can fail the batch; what follows is reported, not awaited.
 
+mod intake;
 mod layers;
 mod messages;
 mod open_batch;
@@ -23,6 +24,8 @@ use lakebed_sinks::{Error, ErrorKind};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
+use intake::{Intake, Taken};
+
 pub use layers::{LayerOptions, LayerPlace, Layers};
 pub use messages::{Command, Report};
 pub use open_batch::{BatchLimits, OpenBatch};
@@ -30,6 +33,7 @@ pub use schema_texts::SchemaTexts;
 pub use silver_rows::{SilverRows, SilverRules};
 
 use crate::metrics::TableState;
+use crate::registry::Registry;
 use crate::source::{Gap, GapDecision, GapKind, Message, Start, Starts, View};
 
 /// How long to wait before a failed write is tried again: first and longest.
@@ -54,6 +58,7 @@ pub struct Worker {
     name: String,
     layers: Layers,
     open: OpenBatch,
+    intake: Intake,
     policies: Policies,
     generations: BTreeMap<TopicPartition, u64>,
     /// When to read again what could not be written, and how long that waits.
@@ -87,6 +92,7 @@ impl Worker {
             name,
             layers,
             open,
+            intake: Intake::new(None),
             policies,
             generations: BTreeMap::new(),
             retry: None,
@@ -98,6 +104,12 @@ impl Worker {
         (worker, sender)
     }
 
+    /// Has records' schemas looked up here.
+    #[must_use]
+    pub fn with_registry(self, registry: Option<Arc<Registry>>) -> Self {
+        Self { intake: Intake::new(registry), ..self }
+    }
+
     /// Runs until drained or until the pipeline has gone.
     pub async fn run(mut self) {
         loop {
@@ -105,6 +117,10 @@ impl Worker {
             let flow = tokio::select! {
                 biased;
                 () = sleep_until(due), if due.is_some() => { self.on_due().await; Flow::Go }
+                () = self.intake.answered(), if self.intake.is_asking() => {
+                    self.take_in().await;
+                    Flow::Go
+                }
                 command = self.commands.recv() => match command {
                     Some(command) => self.handle(command).await,
                     None => Flow::End,
@@ -151,15 +167,20 @@ impl Worker {
                 self.flush().await;
                 return Flow::End;
             }
-            Command::Messages(messages) => self.take(messages).await,
-            Command::EndOfPartition { tp, next_offset, generation } => {
-                if self.generations.get(&tp) == Some(&generation) && !self.halted {
-                    self.open.reach(&tp, next_offset);
+            Command::Messages(messages) => {
+                for message in messages {
+                    self.intake.push(Taken::Record(message));
                 }
+                self.take_in().await;
+            }
+            Command::EndOfPartition { tp, next_offset, generation } => {
+                self.intake.push(Taken::End { tp, next_offset, generation });
+                self.take_in().await;
             }
             Command::Flush => {
                 self.flush().await;
-                let is_empty = self.open.is_empty() && self.lost.is_empty();
+                let is_empty =
+                    self.open.is_empty() && self.lost.is_empty() && self.intake.is_empty();
                 self.report(Report::Flushed { worker: self.index, is_empty });
             }
         }
@@ -233,6 +254,7 @@ impl Worker {
             self.generations.remove(tp);
         }
         self.lost.retain(|tp| !partitions.contains(tp));
+        self.shed();
         if !self.open.is_empty() {
             // Half of a key change: its second half will be read by the next owner.
             self.abandon("its partitions were revoked");
@@ -284,25 +306,39 @@ impl Worker {
         GapDecision::Stop
     }
 
-    async fn take(&mut self, messages: Vec<Message>) {
-        for message in messages {
-            let weight = message.weight();
-            let ours = self.generations.get(&message.tp) == Some(&message.generation);
-            if self.halted || !ours {
-                self.report(Report::Released { bytes: weight });
-                continue;
-            }
-            if let Err(reason) = self.open.push(message) {
-                // What came before the bad record is good: it is committed, then the table halts.
-                self.report(Report::Released { bytes: weight });
-                self.flush().await;
-                self.halt(&reason, true);
-                continue;
-            }
-            if self.open.is_full() {
-                self.flush().await;
+    /// Takes what has come, as far as its schemas are there.
+    async fn take_in(&mut self) {
+        loop {
+            let (generations, halted) = (&self.generations, self.halted);
+            let ours = |taken: &Taken| is_ours(generations, halted, taken);
+            let Some(taken) = self.intake.next(&mut self.open, ours) else { return };
+            let ours = is_ours(&self.generations, self.halted, &taken);
+            match taken {
+                Taken::Record(message) if ours => self.take(message).await,
+                Taken::Record(message) => self.report(Report::Released { bytes: message.weight() }),
+                Taken::End { tp, next_offset, .. } if ours => self.open.reach(&tp, next_offset),
+                Taken::End { .. } => {}
             }
         }
+    }
+
+    async fn take(&mut self, message: Message) {
+        let weight = message.weight();
+        if let Err(reason) = self.open.push(message) {
+            // What came before the bad record is good: it is committed, then the table halts.
+            self.report(Report::Released { bytes: weight });
+            self.flush().await;
+            self.halt(&reason, true);
+        } else if self.open.is_full() {
+            self.flush().await;
+        }
+    }
+
+    /// Lets go of what waits and is not ours any more.
+    fn shed(&mut self) {
+        let (generations, halted) = (&self.generations, self.halted);
+        let bytes = self.intake.shed(|taken| is_ours(generations, halted, taken));
+        self.report(Report::Released { bytes });
     }
 
     /// Writes what is open, in both layers at once; then goes on with what waited for it.
@@ -387,7 +423,9 @@ impl Worker {
     fn drop_open(&mut self) -> Vec<TopicPartition> {
         let released = self.open.abandon(self.layers.silver_schema());
         self.report(Report::Released { bytes: released });
-        std::mem::take(&mut self.generations).into_keys().collect()
+        let partitions = std::mem::take(&mut self.generations).into_keys().collect();
+        self.shed();
+        partitions
     }
 
     fn halt(&mut self, reason: &str, by_policy: bool) {
@@ -402,6 +440,12 @@ impl Worker {
         // The pipeline outlives its workers; if it is gone, there is nobody to tell.
         let _ = self.reports.send(report);
     }
+}
+
+/// Whether something is of an assignment that still is.
+fn is_ours(generations: &BTreeMap<TopicPartition, u64>, halted: bool, taken: &Taken) -> bool {
+    let (tp, generation) = taken.place();
+    !halted && generations.get(tp) == Some(&generation)
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -14,6 +14,7 @@ use lakebed_schemas::config::BadRecords;
 use lakebed_schemas::decoder::{Decoder, NEW_KEY, RecordRef};
 use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
 use lakebed_schemas::value::Value;
+use lakebed_schemas::wire::{SchemaId, SchemaText};
 use lakebed_sinks::table::{AppendBatch, UpsertBatch};
 
 use super::layers::Layers;
@@ -177,6 +178,28 @@ impl OpenBatch {
         }
     }
 
+    /// Schemas that have to be told before the record is pushed.
+    pub(super) fn missing_schemas(&self, message: &Message) -> Vec<SchemaId> {
+        let (tp, offset) = (&message.tp, message.offset);
+        let for_bronze = self.has_bronze && self.bronze_progress.wants(tp, offset);
+        let for_silver = self.silver.is_some() && self.silver_progress.wants(tp, offset);
+        if !for_bronze && !for_silver {
+            return Vec::new();
+        }
+        let headers: Vec<(&str, Option<&[u8]>)> = header_refs(message);
+        self.decoder.missing_schemas(&record_ref(message, &headers))
+    }
+
+    /// Takes over a schema of the registry.
+    pub(super) fn learn(&mut self, id: SchemaId, schema: &SchemaText) {
+        self.decoder.learn(id, schema);
+    }
+
+    /// Notes, for the next record, that the registry has no such schema.
+    pub(super) fn refuse(&mut self, id: SchemaId, reason: String) {
+        self.decoder.refuse(id, reason);
+    }
+
     /// Takes one record into both layers, each unless it holds it already.
     ///
     /// # Errors
@@ -191,17 +214,8 @@ impl OpenBatch {
             self.taken_bytes += weight;
             return Ok(());
         }
-        let headers: Vec<(&str, Option<&[u8]>)> =
-            message.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
-        let record = RecordRef {
-            topic: &tp.topic,
-            partition: tp.partition,
-            offset,
-            timestamp_ms: message.timestamp_ms,
-            key: message.key.as_deref(),
-            value: message.value.as_deref(),
-            headers: &headers,
-        };
+        let headers = header_refs(&message);
+        let record = record_ref(&message, &headers);
         let decoded = self.decoder.decode(&record);
         let place = Place { tp: &tp, offset };
         let mut error = None;
@@ -417,5 +431,24 @@ impl OpenBatch {
             silver.reset(silver_schema);
         }
         self.release()
+    }
+}
+
+fn header_refs(message: &Message) -> Vec<(&str, Option<&[u8]>)> {
+    message.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect()
+}
+
+fn record_ref<'a>(
+    message: &'a Message,
+    headers: &'a [(&'a str, Option<&'a [u8]>)],
+) -> RecordRef<'a> {
+    RecordRef {
+        topic: &message.tp.topic,
+        partition: message.tp.partition,
+        offset: message.offset,
+        timestamp_ms: message.timestamp_ms,
+        key: message.key.as_deref(),
+        value: message.value.as_deref(),
+        headers,
     }
 }

@@ -22,7 +22,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use super::catalogue::Entry;
+use super::Form;
 use super::recording::TableState;
 use super::replay::{Dice, Enough, Replay, Topics};
 
@@ -79,7 +79,7 @@ impl Lake {
     pub(super) fn new(
         sources: &[TableState],
         topics: &Topics,
-        entry: &Entry,
+        form: &Form<'_>,
         mut cuts: Option<(&mut Dice, &RangeInclusive<u64>)>,
     ) -> Self {
         let folder = tempfile::tempdir().expect("folder");
@@ -87,7 +87,7 @@ impl Lake {
         for table in sources {
             for format in FORMATS {
                 let said = table.columns.iter().filter_map(|(name, source_type)| {
-                    let (column_type, encoding) = (entry.columns)(source_type)?;
+                    let (column_type, encoding) = (form.entry.columns)(source_type)?;
                     let mut said = json!({ "type": column_type });
                     if let Some(encoding) = encoding {
                         said["encoding"] = encoding.into();
@@ -112,7 +112,10 @@ impl Lake {
                 }));
             }
         }
+        let mut records = form.registry.as_ref().map_or(json!({}), |r| r.records.clone());
+        records["flattened"] = form.flattened.into();
         let text = json!({
+            "records": records,
             "kafka": { "bootstrap_servers": "localhost:9092" },
             "lake": { "location": folder.path(), "format": "iceberg" },
             "tables": entries,
@@ -137,8 +140,8 @@ impl Lake {
         };
         let source = Box::new(Replay::new(topics, self.group.clone(), seed, when));
         let telemetry = Telemetry::default();
-        let metrics = telemetry.metrics.clone();
-        let tables = ConfiguredTables::new(self.config.clone(), "test".into(), None, metrics, None);
+        let tables =
+            ConfiguredTables::new(self.config.clone(), "test".into(), None, &telemetry, None);
         let tables = Box::new(tables.expect("tables"));
         let memory = MemoryBudget::new(self.config.memory_max);
         let options = RunOptions { until_caught_up, memory };

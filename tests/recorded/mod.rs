@@ -20,6 +20,7 @@ mod my_text;
 mod pg_text;
 #[path = "../../schemas/tests/golden_support/recording.rs"]
 pub(crate) mod recording;
+mod registry;
 mod replay;
 
 use std::ops::RangeInclusive;
@@ -28,6 +29,7 @@ use catalogue::Entry;
 use cells::{Cells, Database, Divergence};
 use lake::{FORMATS, Lake, Stop};
 use recording::{Recording, TableState, state};
+use registry::RecordedRegistry;
 use replay::{Dice, Topics};
 
 /// What is cut when nothing is asked for.
@@ -44,6 +46,13 @@ struct Case {
     /// Cells that equal the source in each format. `None`: without schema and without a word in the
     /// configuration values are not the source's.
     cells: Option<usize>,
+}
+
+/// How the records of a recording stand on the wire.
+struct Form<'e> {
+    entry: &'e Entry,
+    flattened: bool,
+    registry: Option<RecordedRegistry>,
 }
 
 fn seeds() -> RangeInclusive<u64> {
@@ -79,6 +88,18 @@ impl Case {
             let left_out = left_out.contains(&table.name.as_str());
             !left_out && !table.primary_key.is_empty() && has_topic(table)
         });
+        let form = Form {
+            entry: &self.entry,
+            flattened: recorded.flattened,
+            registry: recorded
+                .wire
+                .map(|wire| RecordedRegistry::new(wire, recorded.schemas.clone())),
+        };
+        let named: Vec<_> = state(self.entry.state)
+            .into_iter()
+            .filter(|table| sources.iter().any(|source| source.name == table.name))
+            .map(|table| recorded.named(table))
+            .collect();
         let topics = Topics::new(recorded, |t| {
             sources.iter().any(|table| recording::topic_name(&table.name) == t)
         });
@@ -86,14 +107,14 @@ impl Case {
             // The configuration does not know of another placeholder.
             assert!(!topics.mention(placeholder), "{name} has {placeholder}");
         }
-        let whole = Lake::new(&sources, &topics, &self.entry, None);
+        let whole = Lake::new(&sources, &topics, &form, None);
         whole.run(&topics, 0, Stop::CaughtUp);
         let expected = whole.silver();
-        self.compare(&sources, &whole);
+        self.compare(&named, &whole);
         whole.assert_bronze(&topics);
         for seed in seeds() {
             eprintln!("{name}: LAKEBED_CUTS={seed}");
-            let lake = self.cut(&sources, &topics, seed);
+            let lake = self.cut(&form, &sources, &topics, seed);
             let found = lake.silver();
             for (place, rows) in &expected {
                 let differing = rows.iter().find(|(key, row)| found[place].get(key) != Some(row));
@@ -110,9 +131,9 @@ impl Case {
     }
 
     /// The same topics in small batches, with stops on the way.
-    fn cut(&self, sources: &[TableState], topics: &Topics, seed: u64) -> Lake {
+    fn cut(&self, form: &Form<'_>, sources: &[TableState], topics: &Topics, seed: u64) -> Lake {
         let mut dice = Dice::new(seed);
-        let lake = Lake::new(sources, topics, &self.entry, Some((&mut dice, &self.rows)));
+        let lake = Lake::new(sources, topics, form, Some((&mut dice, &self.rows)));
         let mut still_running = Vec::new();
         for _ in 0..dice.below(4) + 1 {
             let after = dice.below(topics.records() as u64);
@@ -193,4 +214,23 @@ fn topics_in_other_modes_come_to_the_source_however_they_are_cut() {
 fn an_incremental_snapshot_comes_to_the_source_however_it_is_cut() {
     // Thousands of records in one topic: one a batch would take minutes.
     Case::new("postgres/incremental", 10..=50, 9_017).check();
+}
+
+#[test]
+fn topics_in_avro_come_to_the_source_however_they_are_cut() {
+    for (recording, cells) in [
+        ("postgres/avro", 1_066),
+        ("postgres/apicurio-8byte", 3),
+        ("postgres/apicurio-headers", 3),
+        ("mariadb/avro", 834),
+    ] {
+        Case::new(recording, 1..=50, cells).check();
+    }
+}
+
+#[test]
+fn flattened_topics_come_to_the_source_however_they_are_cut() {
+    for (recording, cells) in [("postgres/flat", 1_015), ("mariadb/flat", 796)] {
+        Case::new(recording, 1..=50, cells).check();
+    }
 }

@@ -2,7 +2,9 @@
 //!
 //! Refused by name: a setting that is read and ignored would be a promise broken in silence.
 
-use super::{CatalogKind, Config, Deletes, Mechanism, Mode, Problem, RecordFormat, Records, Table};
+use super::{
+    CatalogKind, Config, Deletes, Mechanism, Mode, Problem, Records, Registry, RegistryKind, Table,
+};
 
 /// Adds a problem for everything that is asked for and not built.
 pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
@@ -43,21 +45,9 @@ pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
 }
 
 fn records(records: &Records, path: &str, refuse: &mut impl FnMut(String, &str, &str)) {
-    match records.format {
-        None | Some(RecordFormat::Json) => {}
-        Some(RecordFormat::Avro) => {
-            refuse(format!("{path}.format"), "Avro records", "use `json`");
-        }
-        Some(RecordFormat::Protobuf) => {
-            refuse(format!("{path}.format"), "Protobuf records", "use `json`");
-        }
-    }
-    if records.registry.is_some() {
-        refuse(format!("{path}.registry"), "schema registries", "remove it and use `json`");
-    }
-    if records.flattened == Some(true) {
-        let next = "remove ExtractNewRecordState from the connector";
-        refuse(format!("{path}.flattened"), "flattened records", next);
+    if let Some(Registry { kind: RegistryKind::Glue, .. }) = records.registry {
+        let next = "use a registry with Confluent's or Apicurio's API";
+        refuse(format!("{path}.registry.type"), "asking AWS Glue for schemas", next);
     }
 }
 

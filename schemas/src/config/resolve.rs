@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::{
     AGE_MIN, BATCH_AGE_MAX, BATCH_BYTES_MAX, BATCH_ROWS_MAX, BadRecords, Batch, CatalogKind,
     Config, Deletes, Http, Kafka, LayerSetting, MEMORY_MAX, Mode, NameRule, OnGap, OnLostTable,
-    OnTruncate, OutOfRange, Problem, Reader, RecordFormat, Records, S3, Start, Table, TableFormat,
-    Topics, VERSIONS_MIN, naming, not_yet, validate,
+    OnTruncate, OutOfRange, Problem, Reader, Registry, S3, Start, Table, TableFormat, Topics,
+    VERSIONS_MIN, naming, not_yet, records, validate,
 };
 use crate::column_override::ColumnOverride;
+use crate::wire::Wire;
 
 /// A checked configuration with every default filled in.
 #[derive(Debug, Clone)]
@@ -78,13 +79,24 @@ pub struct ResolvedTable {
     /// What to do with records that cannot be understood.
     pub bad_records: BadRecords,
     /// How records are encoded.
-    pub records: RecordFormat,
+    pub records: ResolvedRecords,
     /// When a batch is flushed.
     pub batch: ResolvedBatch,
     /// Table format.
     pub format: TableFormat,
     /// Databases of its layers.
     pub layers: Layers,
+}
+
+/// How a table's records are encoded.
+#[derive(Debug, Clone)]
+pub struct ResolvedRecords {
+    /// Encoding and framing; `None`: JSON.
+    pub wire: Option<Wire>,
+    /// Where schemas are kept; there unless records are JSON.
+    pub registry: Option<Registry>,
+    /// Rows alone instead of Debezium's envelope.
+    pub flattened: bool,
 }
 
 /// Databases of the two layers; `None` where a layer is off. At least one is on.
@@ -213,7 +225,7 @@ impl Config {
             on_truncate: table.on_truncate,
             out_of_range: table.out_of_range,
             bad_records: table.bad_records.as_ref().unwrap_or(&self.bad_records).clone(),
-            records: record_format(table.records.as_ref(), &self.records),
+            records: records::resolve(table.records.as_ref(), &self.records, &path, problems),
             batch: resolve_batch(table.batch.as_ref(), &self.batch),
             format: table.format.unwrap_or(self.lake.format),
             layers,
@@ -290,10 +302,6 @@ fn leave_out_dead_letters(tables: &mut [ResolvedTable]) {
             except.clone_from(&letters);
         }
     }
-}
-
-fn record_format(ours: Option<&Records>, outer: &Records) -> RecordFormat {
-    ours.and_then(|records| records.format).or(outer.format).unwrap_or_default()
 }
 
 fn resolve_batch(ours: Option<&Batch>, outer: &Batch) -> ResolvedBatch {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     AGE_MIN, BATCH_BYTES_MAX, BadRecords, Batch, CatalogKind, Config, Http, LayerSetting,
-    MEMORY_MAX, Problem, Table, VERSIONS_MIN, naming,
+    MEMORY_MAX, Problem, Table, VERSIONS_MIN, naming, records,
 };
 
 /// Least `memory.max`: below it librdkafka's queues and one batch have no room.
@@ -22,6 +22,9 @@ pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
         if let Some(overrides) = &table.batch {
             batch(overrides, &format!("tables[{index}].batch"), memory_max(config), problems);
         }
+    }
+    if let Some(registry) = &config.records.registry {
+        records::registry_problems(registry, "records.registry", problems);
     }
     bad_records(&config.bad_records, "bad_records", problems);
     if config.tables.is_empty() {
@@ -49,6 +52,9 @@ pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
 pub(super) fn table_problems(table: &Table, path: &str, problems: &mut Vec<Problem>) {
     if let Some(bad) = &table.bad_records {
         bad_records(bad, &format!("{path}.bad_records"), problems);
+    }
+    if let Some(registry) = table.records.as_ref().and_then(|records| records.registry.as_ref()) {
+        records::registry_problems(registry, &format!("{path}.records.registry"), problems);
     }
     if let Some(key) = &table.key {
         let distinct: BTreeSet<_> = key.iter().map(|name| name.to_lowercase()).collect();

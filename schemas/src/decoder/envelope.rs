@@ -35,7 +35,7 @@ impl<'p, 'a> Envelope<'p, 'a> {
             *slot = Some(value).filter(|value| !value.is_null());
         }
         let op = op.ok_or(
-            "value has no `op`: no Debezium envelope (flattened records are not understood yet)",
+            "value has no `op`: no Debezium envelope; if the connector unwraps it (ExtractNewRecordState), set `records.flattened: true`",
         )?;
         let op = letter(op).ok_or("`op` is none of r, c, u, d, t, m")?;
         let source = source.filter(|source| source.kind() == Kind::Object);

@@ -402,7 +402,7 @@ fn what_cannot_be_understood_says_why_and_shows_no_value() {
     for (value, expected) in [
         ("", "value is empty"),
         ("{\"after\":\"hunter2", "not JSON: at byte"),
-        ("\u{0}\u{0}\u{0}\u{0}\u{1}hunter2", "schema registry"),
+        ("\u{0}\u{0}\u{0}\u{0}\u{1}hunter2", "a Confluent or Apicurio registry"),
         ("\"hunter2\"", "not an object"),
         ("[1,2]", "not an object"),
         (r#"{"id":1,"password":"hunter2"}"#, "no `op`"),

@@ -25,6 +25,8 @@ const EVOLVE: &[&str] = &["evolve.t", "golden.evolve"];
 
 fn entry(recording: &'static str, equal: usize, lists: &[&[Listed]]) -> Entry {
     let state = match recording {
+        "postgres/apicurio-8byte" => "postgres/apicurio-8byte.state",
+        "postgres/apicurio-headers" => "postgres/apicurio-headers.state",
         "postgres/incremental" => "postgres/incremental.state",
         "postgres/special-precise" => "postgres/special-precise.state",
         "postgres/special-string" => "postgres/special-string.state",
@@ -72,6 +74,7 @@ const ADJUSTED: &str = "t_time id 7";
 const ISO_TIME: &str =
     "mode: isostring knows times of day only: 24:00:00 is midnight, more is null";
 const CONNECT_TIME: &str = "mode: connect cuts to milliseconds, and has times of day only";
+const NO_TRUNCATE: &str = "mode: flattening drops truncates";
 const DOUBLE: &str = "mode: decimals are sent as doubles";
 const YEAR: &str = "mode: YEAR 0000 is streamed as 1900";
 
@@ -116,6 +119,9 @@ const PG_CONNECT: &[Listed] = &[
     ("types.temporal", "t", 4, CONNECT_TIME),
     ("types.temporal", "ts", 4, CONNECT_TIME),
 ];
+/// A truncate is not told by flattened records.
+const PG_FLAT: &[Listed] =
+    &[("changes.trunc", "rows", 6, NO_TRUNCATE), ("changes.trunc_child", "rows", 6, NO_TRUNCATE)];
 const PG_SPECIAL: &[Listed] = &[("public.sp", "n", 6, SPECIAL), ("public.sp", "n2", 2, SPECIAL)];
 
 /// Of MariaDB, whatever the connector's modes.
@@ -147,6 +153,7 @@ const MY_EVOLVE: &[Listed] = &[
 /// Unless the configuration says that a column is unsigned.
 const MY_WRAPPED: &[Listed] =
     &[("golden.t_int", "biu", 4, BIGINT_UNSIGNED), ("golden.ubig_key", "rows", 4, BIGINT_UNSIGNED)];
+const MY_FLAT: &[Listed] = &[("golden.trunc", "rows", 4, NO_TRUNCATE)];
 const MY_ISO: &[Listed] = &[
     ("golden.t_time", "t", 8, ISO_TIME),
     ("golden.t_time", "t3", 8, ISO_TIME),
@@ -189,6 +196,14 @@ fn postgres() -> Vec<Entry> {
         Entry { columns: columns::special_string, ..entry("postgres/special-string", 23, &[]) },
         entry("postgres/special-double", 23, &[]),
         entry("postgres/incremental", 9_017, &[]),
+        entry("postgres/avro", 1_072, &[&changes[..], &[&trunc(4), PG_EVOLVE]].concat()),
+        entry("postgres/apicurio-8byte", 3, &[]),
+        entry("postgres/apicurio-headers", 3, &[]),
+        Entry {
+            columns: columns::adaptive,
+            without: EVOLVE,
+            ..entry("postgres/flat", 1_029, &[&changes[..], &[&trunc(18), PG_FLAT]].concat())
+        },
     ]
 }
 
@@ -212,6 +227,12 @@ fn mariadb() -> Vec<Entry> {
             columns: columns::my_adaptive,
             without: EVOLVE,
             ..entry("mariadb/mysql-connector", 784, &[MY_ALWAYS])
+        },
+        entry("mariadb/avro", 838, &[MY_ALWAYS, MY_EVOLVE, MY_WRAPPED]),
+        Entry {
+            columns: columns::my_adaptive,
+            without: EVOLVE,
+            ..entry("mariadb/flat", 800, &[MY_ALWAYS, MY_FLAT])
         },
     ]
 }

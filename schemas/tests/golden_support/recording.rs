@@ -1,10 +1,13 @@
 //! Recordings and source states as files.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use lakebed_schemas::config::{IdForm, IdSpace};
+use lakebed_schemas::wire::{Encoding, Framing, SchemaId, SchemaText, Wire};
 use serde_json::Value as Json;
 
 /// The folder that holds `golden/`: `LAKEBED_SHARED`, or `shared` beside one of the folders that
@@ -49,16 +52,69 @@ impl Record {
 /// A recorded topic set.
 pub(crate) struct Recording {
     pub(crate) records: Vec<Record>,
+    /// How its connector's converters wrote it.
+    pub(crate) wire: Option<Wire>,
+    pub(crate) flattened: bool,
+    /// What the registry held.
+    pub(crate) schemas: BTreeMap<SchemaId, SchemaText>,
 }
 
 impl Recording {
     pub(crate) fn read(name: &str) -> Self {
-        let path = golden(&format!("{name}.jsonl.gz"));
-        let unpacked = Command::new("gzip").arg("-dc").arg(path).output().expect("gzip runs");
-        assert!(unpacked.status.success(), "{name} does not unpack");
-        let text = String::from_utf8(unpacked.stdout).expect("UTF-8");
-        Self { records: text.lines().map(record).collect() }
+        let text = unpacked(&golden(&format!("{name}.jsonl.gz")));
+        let wire = wire(name);
+        Self {
+            records: text.lines().map(record).collect(),
+            schemas: wire.map_or_else(BTreeMap::new, |wire| schemas(name, wire.framing)),
+            flattened: name.ends_with("/flat"),
+            wire,
+        }
     }
+
+    /// The table under the names that its records have.
+    pub(crate) fn named(&self, mut table: TableState) -> TableState {
+        if self.wire.is_some() {
+            let columns = table.columns.iter_mut().map(|(name, _)| name);
+            for name in columns.chain(&mut table.primary_key) {
+                *name = avro_name(name);
+            }
+        }
+        table
+    }
+}
+
+fn wire(name: &str) -> Option<Wire> {
+    let framing = match name.rsplit('/').next().expect("a name") {
+        "avro" => Framing::Confluent,
+        "apicurio-8byte" => Framing::Apicurio(IdForm::EightByte, IdSpace::Global),
+        "apicurio-headers" => Framing::Apicurio(IdForm::Headers, IdSpace::Global),
+        _ => return None,
+    };
+    Some(Wire { encoding: Encoding::Avro, framing })
+}
+
+fn unpacked(path: &Path) -> String {
+    let unpacked = Command::new("gzip").arg("-dc").arg(path).output().expect("gzip runs");
+    assert!(unpacked.status.success(), "{} does not unpack", path.display());
+    String::from_utf8(unpacked.stdout).expect("UTF-8")
+}
+
+/// Schemas by id.
+fn schemas(name: &str, framing: Framing) -> BTreeMap<SchemaId, SchemaText> {
+    let text = match framing {
+        Framing::Confluent => unpacked(&golden(&format!("{name}-schemas.json.gz"))),
+        _ => std::fs::read_to_string(golden(&format!("{name}-schemas.json"))).expect("text"),
+    };
+    let json: BTreeMap<String, Json> = serde_json::from_str(&text).expect("schemas");
+    let schema = |(id, schema): (String, Json)| {
+        let number: String = id.chars().filter(char::is_ascii_digit).collect();
+        match schema["schema"].as_str() {
+            Some(text) => (SchemaId::Confluent(number.parse().expect("id")), text.to_owned()),
+            None => (SchemaId::Global(number.parse().expect("id")), schema.to_string()),
+        }
+    };
+    let schemas = json.into_iter().map(schema);
+    schemas.map(|(id, text)| (id, SchemaText { text, references: Vec::new() })).collect()
 }
 
 /// How Debezium spells a table in a topic's name.
@@ -80,6 +136,14 @@ fn record(line: &str) -> Record {
         value: bytes(&json["value"]),
         headers: headers.map(header).collect(),
     }
+}
+
+/// How Debezium spells a column with `field.name.adjustment.mode=avro`.
+fn avro_name(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let adjusted = name.replace(|c: char| !plain(c), "_");
+    let digit = adjusted.starts_with(|c: char| c.is_ascii_digit());
+    if digit { format!("_{adjusted}") } else { adjusted }
 }
 
 /// The source's final rows of one table, as the server's own texts.

@@ -8,23 +8,29 @@ use lakebed_schemas::value::{Value, key_hash};
 
 use super::recording::{Record, Recording, TableState, topic_name};
 
-impl Record {
-    pub(crate) fn decode(&self, decoder: &mut Decoder) -> Decoded {
-        let headers: Vec<_> =
-            self.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
-        decoder.decode(&RecordRef {
-            topic: &self.topic,
-            partition: self.partition,
-            offset: self.offset,
-            timestamp_ms: self.timestamp_ms,
-            key: self.key.as_deref(),
-            value: self.value.as_deref(),
-            headers: &headers,
-        })
-    }
-}
-
 impl Recording {
+    /// Decodes one of its records, with the schemas that it needs.
+    pub(crate) fn decode(&self, record: &Record, decoder: &mut Decoder) -> Decoded {
+        let headers: Vec<_> =
+            record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+        let record = RecordRef {
+            topic: &record.topic,
+            partition: record.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: &headers,
+        };
+        for id in decoder.missing_schemas(&record) {
+            match self.schemas.get(&id) {
+                Some(schema) => decoder.learn(id, schema),
+                None => decoder.refuse(id, format!("the recording has no schema {id}")),
+            }
+        }
+        decoder.decode(&record)
+    }
+
     pub(crate) fn has_table(&self, table: &str) -> bool {
         self.records.iter().any(|record| record.table() == topic_name(table))
     }
@@ -34,7 +40,7 @@ impl Recording {
         let mut rows = BTreeMap::new();
         let mut gone = BTreeMap::new();
         for record in self.records.iter().filter(|r| r.table() == topic_name(&table.name)) {
-            match record.decode(&mut decoder) {
+            match self.decode(record, &mut decoder) {
                 Decoded::Change(event) => apply(*event, &mut rows, &mut gone),
                 Decoded::Tombstone { key: Some(key) } => {
                     rows.remove(&key_hash(&key.values));

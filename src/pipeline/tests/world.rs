@@ -162,8 +162,7 @@ impl World {
         let config = crate::config::parse(&text, &path, &|_| None).expect("config");
         let config = Arc::new(config);
         let telemetry = Telemetry::default();
-        let metrics = telemetry.metrics.clone();
-        let tables = ConfiguredTables::new(config.clone(), "test".into(), None, metrics, None)
+        let tables = ConfiguredTables::new(config.clone(), "test".into(), None, &telemetry, None)
             .expect("tables")
             .with_quiet_every(setting.quiet_every);
         let (events, received) = mpsc::unbounded_channel();
