@@ -11,6 +11,8 @@ mod connect;
 mod framing;
 mod protobuf;
 mod protobuf_body;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::collections::{BTreeMap, HashMap};

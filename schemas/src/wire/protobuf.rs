@@ -77,6 +77,12 @@ fn file(name: &str, text: &str) -> Result<File, protox::Error> {
 }
 
 impl Schema {
+    /// Every message that it knows.
+    #[cfg(test)]
+    pub(super) fn pool(&self) -> &DescriptorPool {
+        &self.pool
+    }
+
     /// Understands a schema and those that it refers to.
     ///
     /// # Errors
