@@ -276,3 +276,6 @@ fn members(members: &[(&str, &str)], out: &mut String) {
         out.push_str(json);
     }
 }
+
+#[cfg(test)]
+mod tests;
