@@ -28,7 +28,7 @@ use crate::temporal::Unit;
 /// | `list<type>` | that of the elements |
 /// | `json` (JSON text, an object or an array; becomes text) | none |
 ///
-/// A `decimal(p,s)` that no table can hold (p above 38, or s above p) becomes exact text.
+/// A `decimal(p,s)` that no table can hold (p above 38, s above p or negative) becomes exact text.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct ColumnOverride {
@@ -196,15 +196,15 @@ fn temporal(lower: &str, encoding: Option<&str>) -> Result<FieldKind, &'static s
     }
 }
 
-/// A decimal column where one can hold it, else exact text; `None` for no digits at all.
-pub(crate) fn decimal_kind(precision: u32, scale: u32, form: DecimalForm) -> Option<FieldKind> {
+/// A decimal column where one can hold it, else exact text; `None` for no digits at all, or more than
+/// there may be.
+pub(crate) fn decimal_kind(precision: u32, scale: i32, form: DecimalForm) -> Option<FieldKind> {
     let fits = u8::try_from(precision).ok().zip(u8::try_from(scale).ok());
     if let Some((precision @ 1..=38, scale)) = fits.filter(|(p, s)| s <= p) {
         return Some(FieldKind::Decimal { precision, scale, form });
     }
-    let scale = i32::try_from(scale).ok().filter(|_| precision > 0)?;
     let bounded = scale.unsigned_abs() as usize <= crate::decimal::DIGITS_MAX;
-    bounded.then_some(FieldKind::DecimalText { scale, form })
+    (precision > 0 && bounded).then_some(FieldKind::DecimalText { scale, form })
 }
 
 fn decimal_form(encoding: Option<&str>, default: DecimalForm) -> Option<DecimalForm> {
@@ -263,6 +263,7 @@ mod tests {
             ("decimal(12,2)", Some("variable"), variable, decimal(1_280, 2)),
             ("decimal", None, variable, text("12.8")),
             ("decimal(60,20)", None, "\"gA==\"", text("-0.00000000000000000128")),
+            ("decimal(38,-3)", None, "\"Ag==\"", text("2000")),
             ("decimal(3,5)", None, "\"A+c=\"", text("0.00999")),
             ("decimal(20,0)", Some("unsigned"), "-1", decimal(18_446_744_073_709_551_615, 0)),
             (

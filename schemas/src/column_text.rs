@@ -97,7 +97,7 @@ fn parse(text: &str, depth: usize) -> Result<ColumnType, &'static str> {
 }
 
 /// Precision and scale of `decimal(p,s)` or `decimal(p)`; `None` if it is something else.
-pub(crate) fn decimal_arguments(lower: &str) -> Result<Option<(u32, u32)>, &'static str> {
+pub(crate) fn decimal_arguments(lower: &str) -> Result<Option<(u32, i32)>, &'static str> {
     let Some(inner) = enclosed(lower, lower, "decimal(", ')') else { return Ok(None) };
     let (precision, scale) = inner.split_once(',').unwrap_or((inner, "0"));
     match (precision.trim().parse(), scale.trim().parse()) {

@@ -275,14 +275,7 @@ fn decimal(schema: Json<'_, '_>) -> Result<FieldKind, String> {
     let form = DecimalForm::Base64;
     // Without a precision (money) a column of the greatest one takes what fits.
     let precision = parameter("connect.decimal.precision").unwrap_or(38);
-    let (precision, positive) = (u32::try_from(precision).unwrap_or(0), u32::try_from(scale).ok());
-    let kind = match positive {
-        Some(scale) => decimal_kind(precision.max(1), scale, form),
-        None if scale.unsigned_abs() as usize <= crate::decimal::DIGITS_MAX => {
-            Some(FieldKind::DecimalText { scale, form })
-        }
-        None => None,
-    };
+    let kind = decimal_kind(u32::try_from(precision).unwrap_or(0).max(1), scale, form);
     kind.ok_or_else(|| "is a decimal of a scale beyond all bounds".to_owned())
 }
 
