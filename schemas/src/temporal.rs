@@ -285,13 +285,16 @@ impl<'a> Reader<'a> {
     fn time(&mut self) -> Option<i64> {
         let hours = self.two(24)?;
         let minutes = self.eat(b':').then(|| self.two(59))??;
-        let seconds = if self.eat(b':') { self.two(59)? } else { 0 };
-        let mut nanos = 0;
-        if self.eat(b'.') {
-            let before = self.rest.len();
-            let fraction = self.number(1, 9)?;
-            let digits = before - self.rest.len();
-            nanos = fraction * 10i64.pow(9 - u32::try_from(digits).ok()?);
+        let (mut seconds, mut nanos) = (0, 0);
+        if self.eat(b':') {
+            seconds = self.two(59)?;
+            // Only of seconds: of minutes a fraction would mean something else.
+            if self.eat(b'.') {
+                let before = self.rest.len();
+                let fraction = self.number(1, 9)?;
+                let digits = before - self.rest.len();
+                nanos = fraction * 10i64.pow(9 - u32::try_from(digits).ok()?);
+            }
         }
         let total = ((hours * 60 + minutes) * 60 + seconds) * 1_000_000_000 + nanos;
         (total <= NANOS_A_DAY).then_some(total)
@@ -418,6 +421,7 @@ mod tests {
         assert_eq!(parse_time("04:05:11.7890Z").as_deref(), Some("04:05:11.789"));
         assert_eq!(parse_time("24:00:00").as_deref(), Some("24:00:00"));
         assert_eq!(parse_time("24:00:01"), None);
+        assert_eq!(parse_time("04:05.5"), None, "half a minute, or half a second");
     }
 
     proptest! {
