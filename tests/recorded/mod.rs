@@ -219,10 +219,10 @@ fn an_incremental_snapshot_comes_to_the_source_however_it_is_cut() {
 #[test]
 fn topics_in_avro_come_to_the_source_however_they_are_cut() {
     for (recording, cells) in [
-        ("postgres/avro", 1_066),
+        ("postgres/avro", 1_068),
         ("postgres/apicurio-8byte", 3),
         ("postgres/apicurio-headers", 3),
-        ("mariadb/avro", 834),
+        ("mariadb/avro", 838),
     ] {
         Case::new(recording, 1..=50, cells).check();
     }
@@ -230,7 +230,7 @@ fn topics_in_avro_come_to_the_source_however_they_are_cut() {
 
 #[test]
 fn flattened_topics_come_to_the_source_however_they_are_cut() {
-    for (recording, cells) in [("postgres/flat", 1_015), ("mariadb/flat", 796)] {
+    for (recording, cells) in [("postgres/flat", 1_017), ("mariadb/flat", 800)] {
         Case::new(recording, 1..=50, cells).check();
     }
 }
