@@ -6,10 +6,14 @@
 mod broker;
 mod cells;
 mod check;
+mod connect;
+mod connector_rules;
 mod demo;
+mod dlq;
 mod lake;
 mod run;
 mod show;
+mod source_rules;
 mod status;
 
 use std::io::Write;
@@ -61,6 +65,8 @@ pub enum Command {
     Show(show::ShowArgs),
     /// Show where each table stands.
     Status(status::StatusArgs),
+    /// Look at what bronze has set aside, and apply it after all.
+    Dlq(dlq::DlqArgs),
     /// Show the version.
     Version,
     /// Look at or set the offsets of a table (not yet).
@@ -69,8 +75,6 @@ pub enum Command {
     Replay(NotYet),
     /// Tidy tables up (not yet; `run` does it by itself).
     Maintain(NotYet),
-    /// Look at dead letters (not yet).
-    Dlq(NotYet),
     /// Print the JSON Schema of the configuration (not yet).
     Schema(NotYet),
 }
@@ -177,7 +181,7 @@ pub async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Offsets(_) => not_yet("offsets"),
         Command::Replay(_) => not_yet("replay"),
         Command::Maintain(_) => not_yet("maintain"),
-        Command::Dlq(_) => not_yet("dlq"),
+        Command::Dlq(args) => dlq::dlq(&load()?, args).await,
         Command::Schema(_) => not_yet("schema"),
     }
 }

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod dead_letter;
 pub mod demo;
+pub mod dlq;
 pub mod fold;
 pub mod group_metadata;
 pub mod health;

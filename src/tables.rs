@@ -109,12 +109,6 @@ impl ConfiguredTables {
     }
 
     fn open_batch(&self, entry: &ResolvedTable, label: &str) -> OpenBatch {
-        let decode = DecodeOptions {
-            columns: entry.columns.clone(),
-            wire: entry.records.wire,
-            flattened: entry.records.flattened,
-            ..DecodeOptions::default()
-        };
         let limits = BatchLimits {
             max_age: entry.batch.age_max,
             max_rows: usize::try_from(entry.batch.rows_max).unwrap_or(usize::MAX),
@@ -122,20 +116,17 @@ impl ConfiguredTables {
             quiet_every: self.quiet_every,
         };
         let bad_records = entry.bad_records.clone();
-        let rules = SilverRules {
-            key: entry.key.clone().unwrap_or_default(),
-            columns: Rules {
-                format: entry.format,
-                out_of_range: entry.out_of_range,
-                deletes: entry.deletes,
-                topic_in_key: entry.topic_in_key,
-            },
-            on_truncate: entry.on_truncate,
-        };
-        let silver = entry.layers.silver.as_ref().map(|_| SilverRows::new(rules));
+        let silver = entry.layers.silver.as_ref().map(|_| SilverRows::new(silver_rules(entry)));
         let has_bronze = entry.layers.bronze.is_some();
         let metrics = self.metrics.table(label);
-        OpenBatch::new(Decoder::new(decode), limits, bad_records, has_bronze, silver, metrics)
+        OpenBatch::new(
+            Decoder::new(decode_options(entry)),
+            limits,
+            bad_records,
+            has_bronze,
+            silver,
+            metrics,
+        )
     }
 }
 
@@ -170,6 +161,34 @@ impl Tables for ConfiguredTables {
         tokio::spawn(task.with_registry(registry).run());
         let metrics = self.metrics.table(&label);
         WorkerHandle { id: worker.to_owned(), table: label, metrics, commands }
+    }
+}
+
+/// How an entry's records are read.
+pub fn decode_options(entry: &ResolvedTable) -> DecodeOptions {
+    DecodeOptions {
+        columns: entry.columns.clone(),
+        wire: entry.records.wire,
+        flattened: entry.records.flattened,
+        placeholder: entry.placeholder.clone(),
+        masking: entry.masking.clone(),
+        limits: entry.limits.record,
+        ..DecodeOptions::default()
+    }
+}
+
+/// How its rows are keyed and typed.
+pub fn silver_rules(entry: &ResolvedTable) -> SilverRules {
+    SilverRules {
+        key: entry.key.clone().unwrap_or_default(),
+        new_columns_per_hour: entry.limits.new_columns_per_hour,
+        columns: Rules {
+            format: entry.format,
+            out_of_range: entry.out_of_range,
+            deletes: entry.deletes,
+            topic_in_key: entry.topic_in_key,
+        },
+        on_truncate: entry.on_truncate,
     }
 }
 

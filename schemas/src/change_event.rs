@@ -127,6 +127,19 @@ pub enum OtherKind {
     Notification,
 }
 
+impl OtherKind {
+    /// Its name, for counts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Heartbeat => "heartbeat",
+            Self::Transaction => "transaction",
+            Self::SchemaChange => "schema_change",
+            Self::Signal => "signal",
+            Self::Notification => "notification",
+        }
+    }
+}
+
 /// What a record turned out to be.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decoded {

@@ -33,6 +33,14 @@ use crate::temporal::Unit;
 #[serde(try_from = "Written")]
 pub struct ColumnOverride {
     kind: FieldKind,
+    hidden: Option<Hidden>,
+}
+
+/// What there is to a column whose values nobody may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hidden {
+    Masked,
+    Excluded,
 }
 
 #[derive(Deserialize)]
@@ -91,7 +99,25 @@ impl ColumnOverride {
         }
         let encoding = encoding.or(unit).map(|encoding| encoding.trim().to_ascii_lowercase());
         let kind = kind(column_type.trim(), encoding.as_deref(), 0)?;
-        Ok(Self { kind })
+        Ok(Self { kind, hidden: None })
+    }
+
+    /// A masked column: text, and NULL even where the source has none.
+    pub(crate) fn masked() -> Self {
+        Self { kind: FieldKind::Text, hidden: Some(Hidden::Masked) }
+    }
+
+    /// A column that is left out.
+    pub(crate) fn excluded() -> Self {
+        Self { kind: FieldKind::Text, hidden: Some(Hidden::Excluded) }
+    }
+
+    pub(crate) fn is_excluded(&self) -> bool {
+        self.hidden == Some(Hidden::Excluded)
+    }
+
+    pub(crate) fn is_masked(&self) -> bool {
+        self.hidden == Some(Hidden::Masked)
     }
 
     /// The type that the column gets, in a format that keeps every type as it is.

@@ -186,22 +186,26 @@ fn row_schema(
     for field in list.items() {
         let name = field.get("field").and_then(|name| name.text());
         let name = name.ok_or("a field of the inline schema has no name in `field`")?.into_owned();
-        if !wanted(&name) {
+        let column = columns.get(&name);
+        if !wanted(&name) || column.is_some_and(ColumnOverride::is_excluded) {
             continue;
         }
         if fields.len() == fields_max {
-            return Err(format!("the inline schema has more than {fields_max} fields"));
+            return Err(format!(
+                "the inline schema has more than {fields_max} fields (`limits.fields`)"
+            ));
         }
         if shape.fields.iter().any(|field| field.name == name) {
             return Err(format!("the inline schema names field `{name}` twice"));
         }
-        let kind = match columns.get(&name) {
+        let kind = match column {
             Some(column) => column.kind().clone(),
             None => kind(field).map_err(|what| format!("the inline schema of `{name}` {what}"))?,
         };
         shape.fields.push(Field { name: name.clone(), column_type: kind.column_type() });
         let optional = field.get("optional").and_then(|optional| optional.boolean());
-        fields.push(SchemaField { name, kind, optional: optional.unwrap_or(false) });
+        let optional = optional.unwrap_or(false) || column.is_some_and(ColumnOverride::is_masked);
+        fields.push(SchemaField { name, kind, optional });
     }
     Ok(RowSchema { fields, shape: Arc::new(shape) })
 }

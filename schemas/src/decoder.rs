@@ -9,6 +9,8 @@
 mod document;
 mod envelope;
 pub(crate) mod flat;
+mod limits;
+mod masked;
 mod rows;
 mod source;
 
@@ -18,37 +20,23 @@ use std::sync::Arc;
 use crate::change_event::{ChangeEvent, Decoded, Op, Row};
 use crate::column_override::ColumnOverride;
 use crate::connect_schema::{InlineSchema, Part, RowSchema, SchemaCache};
-use crate::json::{DEPTH_MAX, Json, Kind, Parser};
+use crate::json::{Json, Kind, LESS_NESTING, Parser};
+use crate::masking::Masking;
 use crate::placeholder::{self, Placeholder};
 use crate::value::Value;
 use crate::wire::{Bodies, Means, Place, SchemaId, SchemaText, Wire, looks_like};
 use document::Documents;
 use envelope::Envelope;
 use flat::Flat;
+pub use limits::{LimitName, Limits};
+pub use masked::Kept;
+use masked::Masked;
 use rows::ShapeCache;
 
 /// Header that names the old key in the `c` of a key change.
 pub const OLD_KEY: &str = "__debezium.oldkey";
 /// Header that names the new key in the `d` of a key change.
 pub const NEW_KEY: &str = "__debezium.newkey";
-
-/// Bounds of what is taken for a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of a key and of a value, each.
-    pub record_bytes_max: usize,
-    /// How deep JSON may nest.
-    pub depth_max: usize,
-    /// Fields of a row.
-    pub fields_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        // As much as Athena reads in one row; brokers take 1 MiB unless told otherwise.
-        Self { record_bytes_max: 32 << 20, depth_max: DEPTH_MAX, fields_max: 5_000 }
-    }
-}
 
 /// How records of one table are to be understood.
 #[derive(Debug, Clone)]
@@ -71,6 +59,9 @@ pub struct DecodeOptions {
     /// Whether values are rows alone (`ExtractNewRecordState`), with what was added to them in
     /// fields and headers whose names begin with `__`.
     pub flattened: bool,
+    /// Columns that nobody may see. They have to stand in `columns`, too, as the configuration puts
+    /// them there.
+    pub masking: Arc<Masking>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -84,6 +75,7 @@ impl Default for DecodeOptions {
             before: true,
             wire: None,
             flattened: false,
+            masking: Arc::default(),
             limits: Limits::default(),
         }
     }
@@ -134,6 +126,7 @@ pub struct Decoder {
     value_text: String,
     key_text: String,
     flat: Option<Flat>,
+    masked: Option<Masked>,
 }
 
 /// The parts of a value or key: its payload and what describes it.
@@ -154,6 +147,9 @@ impl Decoder {
             value_text: String::new(),
             key_text: String::new(),
             flat: options.flattened.then(Flat::default),
+            masked: (!options.masking.is_empty()).then(|| {
+                Masked::new(options.masking.clone(), Placeholder::new(&options.placeholder))
+            }),
             value_schemas: SchemaCache::new(match options.flattened {
                 true => Part::FlatValue,
                 false => Part::Value,
@@ -167,8 +163,13 @@ impl Decoder {
 
     /// Understands one record. Never panics, and leaves the decoder usable whatever the bytes were.
     pub fn decode(&mut self, record: &RecordRef<'_>) -> Decoded {
-        let decoded =
-            self.try_decode(record).unwrap_or_else(|reason| Decoded::Malformed { reason });
+        if let Some(masked) = &mut self.masked {
+            masked.begin();
+        }
+        let decoded = self.try_decode(record).unwrap_or_else(|reason| match &self.masked {
+            Some(_) => Decoded::Malformed { reason: reason + masked::NOT_KEPT },
+            None => Decoded::Malformed { reason },
+        });
         if let Some(bodies) = &mut self.bodies {
             bodies.forget_refusals();
         }
@@ -204,6 +205,18 @@ impl Decoder {
         }
     }
 
+    /// Where columns are left out or masked: what may be kept of the record that was decoded last,
+    /// in place of its own bytes. Nothing of its value.
+    pub fn kept(&self, record: &RecordRef<'_>) -> Option<Kept> {
+        self.masked.as_ref().map(|masked| masked.kept(record))
+    }
+
+    /// Why the table cannot take the record that was decoded last, nor any like it: what is hidden
+    /// would make different keys equal.
+    pub fn refusal(&self) -> Option<&str> {
+        self.masked.as_ref()?.refusal()
+    }
+
     /// The text of an inline schema by [`ChangeEvent::schema_hash`], as long as it is remembered:
     /// certainly right after its record was decoded.
     pub fn schema_text(&self, hash: &str) -> Option<Arc<str>> {
@@ -220,6 +233,9 @@ impl Decoder {
         let mut parsed = read_part(source, bodies.as_mut(), value_text, means)?;
         if let Some(flat) = flat {
             parsed = flat.envelope(parsed, record, self.options.limits.depth_max)?;
+        }
+        if let Some(masked) = &mut self.masked {
+            parsed.payload = masked.envelope(parsed.payload)?;
         }
         if parsed.payload.is_null() {
             return Ok(Decoded::Tombstone { key: self.key(record)?.0 });
@@ -251,6 +267,15 @@ impl Decoder {
             Some(json) => row("before", Some(json), described.and_then(|d| d.0), None)?,
             None => None,
         };
+        let limits = &self.options.limits;
+        for (part, json, row, schema) in [
+            ("before", envelope.before, &before, described.and_then(|d| d.0)),
+            ("after", envelope.after, &after, described.and_then(|d| d.1)),
+        ] {
+            if let (Some(json), Some(row)) = (json, row) {
+                limits.check(part, json, row, schema.map(|schema| &**schema), &self.options)?;
+            }
+        }
         let source = source::read(envelope.source, &envelope, self.options.epoch)?;
         let raw = |json: Option<Json<'_, '_>>| json.map(|json| json.raw().to_owned());
         let mut event = ChangeEvent {
@@ -281,14 +306,20 @@ impl Decoder {
         record: &RecordRef<'_>,
     ) -> Result<(Option<Row>, Option<Arc<RowSchema>>), String> {
         let Some(bytes) = record.key else { return Ok((None, None)) };
-        let Self { options, keys, key_schemas, key_shapes, bodies, key_text, .. } = self;
+        let Self { options, keys, key_schemas, key_shapes, bodies, key_text, masked, .. } = self;
         let source = Source { place: Place::Key, bytes, record };
-        let parsed = read_part(source, bodies.as_mut(), key_text, (keys, key_schemas, &*options))?;
+        let means = (keys, key_schemas, &*options);
+        let mut parsed = read_part(source, bodies.as_mut(), key_text, means)?;
+        if let Some(masked) = masked {
+            parsed.payload = masked.key(parsed.payload)?;
+        }
         if parsed.payload.is_null() {
             return Ok((None, None));
         }
         let schema = parsed.schema.and_then(|schema| schema.root.clone());
-        let row = rows::read("key", parsed.payload, schema.as_deref(), key_shapes, None)?;
+        let (payload, described) = (parsed.payload, schema.as_deref());
+        let row = rows::read("key", payload, described, key_shapes, None)?;
+        options.limits.check("key", payload, &row, described, options)?;
         Ok((Some(row), schema))
     }
 
@@ -304,12 +335,15 @@ impl Decoder {
             return Ok(None);
         }
         let Some(bytes) = record.header(OLD_KEY) else { return Ok(None) };
-        let Self { options, keys, key_schemas, key_shapes, bodies, key_text, .. } = self;
+        let Self { options, keys, key_schemas, key_shapes, bodies, key_text, masked, .. } = self;
         let source = Source { place: Place::Header, bytes, record };
         // Connect's own header converter writes text, whatever keys are.
         let bodies = bodies.as_mut().filter(|_| is_framed(bytes));
         let means = (keys, key_schemas, &*options);
-        let read = read_part(source, bodies, key_text, means).and_then(|parsed| {
+        let read = read_part(source, bodies, key_text, means).and_then(|mut parsed| {
+            if let Some(masked) = masked {
+                parsed.payload = masked.header(parsed.payload)?;
+            }
             let own = parsed.schema.and_then(|schema| schema.root.clone());
             let schema = own.or(schema);
             rows::read("header", parsed.payload, schema.as_deref(), key_shapes, None)
@@ -357,16 +391,21 @@ fn read_part<'a>(
         bytes_max: limits.record_bytes_max,
     };
     let schema = bodies.render(place, bytes, record, means, text)?;
-    let payload = parser
-        .parse(text.as_bytes(), limits.depth_max)
-        .map_err(|error| format!("{} cannot be read: {error}", place.name()))?;
+    let payload =
+        parser.parse(text.as_bytes(), limits.depth_max).map_err(|error| match error.expected {
+            LESS_NESTING => limits.too_deep(place.name()),
+            _ => format!("{} cannot be read: {error}", place.name()),
+        })?;
     Ok(Parsed { payload, schema: Some(schema) })
 }
 
 fn check_size(place: Place, bytes: &[u8], limits: &Limits) -> Result<(), String> {
     let (part, max) = (place.name(), limits.record_bytes_max);
     if bytes.len() > max {
-        return Err(format!("{part} has {} bytes, more than the {max} allowed", bytes.len()));
+        return Err(format!(
+            "{part} has {} bytes, more than the {max} allowed (`limits.record_bytes`)",
+            bytes.len()
+        ));
     }
     Ok(())
 }
@@ -396,9 +435,10 @@ fn parse<'a>(
     {
         return Ok(Parsed { payload: parser.document(text), schema: Some(schema) });
     }
-    let json = parser
-        .parse(bytes, limits.depth_max)
-        .map_err(|error| format!("{part} is not JSON: {error}"))?;
+    let json = parser.parse(bytes, limits.depth_max).map_err(|error| match error.expected {
+        LESS_NESTING => limits.too_deep(part),
+        _ => format!("{part} is not JSON: {error}"),
+    })?;
     let Some((schema, payload)) = enveloped(json) else {
         return Ok(Parsed { payload: json, schema: None });
     };

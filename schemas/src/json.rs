@@ -12,6 +12,7 @@ mod number;
 mod scan;
 
 pub use scan::JsonError;
+pub(crate) use scan::LESS_NESTING;
 
 /// How deep arrays and objects may nest.
 pub const DEPTH_MAX: usize = 128;

@@ -16,6 +16,7 @@ pub mod decoder;
 pub mod evolve;
 mod field_kind;
 pub mod json;
+pub mod masking;
 mod placeholder;
 pub mod position;
 pub mod silver;

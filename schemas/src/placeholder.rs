@@ -43,6 +43,16 @@ impl Placeholder {
         }
     }
 
+    /// As text columns have it.
+    pub(crate) fn literal(&self) -> &str {
+        &self.literal
+    }
+
+    /// Whether `json` is the placeholder of a field of whatever kind.
+    pub(crate) fn is_any(&self, json: Json<'_, '_>) -> bool {
+        self.is(json, &FieldKind::Inferred)
+    }
+
     /// Whether `json`, the value of a field of this kind, is the placeholder.
     pub(crate) fn is(&self, json: Json<'_, '_>, kind: &FieldKind) -> bool {
         match json.kind() {

@@ -133,6 +133,10 @@ impl Checkpoint {
         for (tp, range) in &delta.ranges {
             match self.next(tp).map(|next| next.offset) {
                 None => {}
+                // Moves nothing, and says that nothing has moved.
+                Some(stored) if range.end == range.start && stored != range.start => {
+                    misfit = misfit.or(Some((tp.clone(), Some(stored), range.start)));
+                }
                 Some(stored) if stored == range.start && range.end > range.start => {}
                 Some(stored) if stored >= range.end => covered += 1,
                 Some(stored) => misfit = misfit.or(Some((tp.clone(), Some(stored), range.start))),
@@ -317,6 +321,15 @@ mod tests {
         assert_eq!(checkpoint.fit(&delta(&[(0, 0, 5)])), Fit::Covered);
         assert!(matches!(checkpoint.fit(&delta(&[(0, 3, 9)])), Fit::Overtaken { .. }));
         assert!(matches!(checkpoint.fit(&delta(&[(0, 7, 9)])), Fit::Overtaken { .. }));
+    }
+
+    #[test]
+    fn an_empty_range_applies_only_where_nothing_has_moved() {
+        let mut checkpoint = Checkpoint::default();
+        checkpoint.apply(&delta(&[(0, 0, 5)]));
+        assert_eq!(checkpoint.fit(&delta(&[(0, 5, 5)])), Fit::Applies);
+        assert!(matches!(checkpoint.fit(&delta(&[(0, 4, 4)])), Fit::Overtaken { .. }));
+        assert!(matches!(checkpoint.fit(&delta(&[(0, 6, 6)])), Fit::Overtaken { .. }));
     }
 
     #[test]

@@ -125,21 +125,25 @@ pub(super) async fn watermarks(
     .await
 }
 
-/// `cleanup.policy` of each of these topics, as far as the cluster tells.
-pub(super) async fn cleanup_policies(kafka: &Kafka, topics: &[String]) -> BTreeMap<String, String> {
+/// Settings by name, by topic.
+pub(super) type TopicSettings = BTreeMap<String, BTreeMap<String, String>>;
+
+/// The settings of each of these topics, as far as the cluster tells.
+pub(super) async fn topic_settings(kafka: &Kafka, topics: &[String]) -> TopicSettings {
     let Ok(admin) = client(kafka).create::<AdminClient<DefaultClientContext>>() else {
-        return BTreeMap::new();
+        return TopicSettings::new();
     };
     let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
     let options = AdminOptions::new().request_timeout(Some(WAIT));
     let answer = tokio::time::timeout(WAIT, admin.describe_configs(&resources, &options)).await;
-    let Ok(Ok(described)) = answer else { return BTreeMap::new() };
-    let policy = |resource: ConfigResource| {
+    let Ok(Ok(described)) = answer else { return TopicSettings::new() };
+    let settings = |resource: ConfigResource| {
         let OwnedResourceSpecifier::Topic(topic) = &resource.specifier else {
             return None;
         };
-        let policy = resource.get("cleanup.policy")?.value.clone()?;
-        Some((topic.clone(), policy))
+        let entries = resource.entries.iter();
+        let entries = entries.filter_map(|entry| Some((entry.name.clone(), entry.value.clone()?)));
+        Some((topic.clone(), entries.collect()))
     };
-    described.into_iter().filter_map(|resource| policy(resource.ok()?)).collect()
+    described.into_iter().filter_map(|resource| settings(resource.ok()?)).collect()
 }

@@ -8,20 +8,22 @@ use lakebed_sinks::storage::{PutOutcome, Storage};
 use uuid::Uuid;
 
 use super::lake::{self, Lake};
-use super::{Failure, broker, next_move, print};
+use super::{Failure, broker, next_move, print, source_rules};
 
 /// Topics looked at more closely, at most: a wide pattern should not make this slow.
 const TOPICS_MAX: usize = 200;
 
 /// What one look found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Finding {
+pub(super) enum Finding {
     /// As it should be.
     Ok(String),
     /// Works, with a drawback that one should know of.
     Note(String, String),
     /// Does not work: what, and the next move.
     Problem(String, String),
+    /// Could not be looked at.
+    Unseen(String),
 }
 
 impl fmt::Display for Finding {
@@ -30,16 +32,17 @@ impl fmt::Display for Finding {
             Self::Ok(what) => write!(f, "ok       {what}"),
             Self::Note(what, next) => write!(f, "note     {what}\n         → {next}"),
             Self::Problem(what, next) => write!(f, "PROBLEM  {what}\n         → {next}"),
+            Self::Unseen(what) => write!(f, "unseen   {what}"),
         }
     }
 }
 
 impl Finding {
-    fn problem(what: impl Into<String>, next: impl Into<String>) -> Self {
+    pub(super) fn problem(what: impl Into<String>, next: impl Into<String>) -> Self {
         Self::Problem(what.into(), next.into())
     }
 
-    fn note(what: impl Into<String>, next: impl Into<String>) -> Self {
+    pub(super) fn note(what: impl Into<String>, next: impl Into<String>) -> Self {
         Self::Note(what.into(), next.into())
     }
 
@@ -99,7 +102,9 @@ pub(super) async fn check(config: &ResolvedConfig) -> Result<(), Failure> {
     };
     if let Ok(cluster) = &cluster {
         report.tell(topics(config, cluster, &routed))?;
-        report.tell(policies(config, cluster, &routed).await)?;
+        let settings = topic_settings(config, cluster, &routed).await;
+        report.tell(source_rules::topics(config, &routed, &settings))?;
+        report.tell(source_rules::connectors(config, cluster, &routed, &settings).await)?;
     }
     match Lake::open(config) {
         Err(error) => report.tell([Finding::error("the lake cannot be opened", &error)])?,
@@ -177,12 +182,12 @@ fn dead_letter_topics(config: &ResolvedConfig) -> std::collections::BTreeSet<Str
     config.tables.iter().filter_map(|table| topic(&table.bad_records)).collect()
 }
 
-/// Topics from which Kafka itself takes events away.
-async fn policies(
+/// The settings of the topics, as far as the cluster tells.
+async fn topic_settings(
     config: &ResolvedConfig,
     cluster: &broker::Cluster,
     routed: &[Routed],
-) -> Vec<Finding> {
+) -> broker::TopicSettings {
     let topics = routed.iter().flat_map(|table| table.topics.iter());
     let topics: Vec<String> = topics
         .filter(|name| cluster.topics.contains_key(*name))
@@ -190,18 +195,9 @@ async fn policies(
         .cloned()
         .collect();
     if topics.is_empty() {
-        return Vec::new();
+        return broker::TopicSettings::default();
     }
-    let policies = broker::cleanup_policies(&config.kafka, &topics).await;
-    let compacted = policies.iter().filter(|(_, policy)| policy.contains("compact"));
-    compacted
-        .map(|(topic, policy)| {
-            Finding::note(
-                format!("topic `{topic}` has cleanup.policy={policy}"),
-                "set it to `delete`: compaction takes events away that bronze should keep",
-            )
-        })
-        .collect()
+    broker::topic_settings(&config.kafka, &topics).await
 }
 
 /// Whether the lake can be written to, and refuses to overwrite when asked to.

@@ -1,7 +1,7 @@
 //! `lakebed show`: rows of a table, with its deletes applied.
 
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{filter_record_batch, is_not_null};
 use arrow::error::ArrowError;
 use arrow::util::pretty::pretty_format_batches_with_options;
 use futures::StreamExt;
@@ -32,6 +32,9 @@ pub struct ShowArgs {
     /// Only rows whose column has this value, as `show` prints it; NULL is `NULL`. May be repeated.
     #[arg(long = "where", value_name = "KEY=VALUE", value_parser = parse_filter)]
     filters: Vec<(String, String)>,
+    /// Only rows that have a value in this column.
+    #[arg(skip)]
+    present: Option<String>,
     /// An older version of the table.
     #[arg(long)]
     version: Option<i64>,
@@ -44,6 +47,27 @@ pub struct ShowArgs {
 }
 
 impl ShowArgs {
+    /// The rows of a table that have a value in one column.
+    pub(super) fn present(
+        table: String,
+        columns: Vec<String>,
+        present: String,
+        limit: Option<usize>,
+        output: Form,
+    ) -> Self {
+        let (filters, present) = (Vec::new(), Some(present));
+        Self {
+            table,
+            limit,
+            columns: Some(columns),
+            filters,
+            present,
+            version: None,
+            count: false,
+            output,
+        }
+    }
+
     /// The first rows of a table, for people.
     pub(super) fn first_rows(table: &str, limit: usize) -> Self {
         Self {
@@ -51,6 +75,7 @@ impl ShowArgs {
             limit: Some(limit),
             columns: None,
             filters: Vec::new(),
+            present: None,
             version: None,
             count: false,
             output: Form::Table,
@@ -60,7 +85,7 @@ impl ShowArgs {
 
 /// Form of rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Form {
+pub(super) enum Form {
     /// For people.
     #[default]
     Table,
@@ -112,6 +137,8 @@ struct Query {
     shown: usize,
     /// Index among the columns read, and the text that its cell must have.
     filters: Vec<(usize, String)>,
+    /// Index among the columns read of the one that must have a value.
+    present: Option<usize>,
 }
 
 impl Query {
@@ -133,7 +160,12 @@ impl Query {
             });
             filters.push((at, value.clone()));
         }
-        Ok(Self { read, shown, filters })
+        let mut present = None;
+        if let Some(name) = &args.present {
+            read.push(column(schema, name)?);
+            present = Some(read.len() - 1);
+        }
+        Ok(Self { read, shown, filters, present })
     }
 
     /// Hands the rows over batch by batch, until `take` has enough.
@@ -156,6 +188,10 @@ impl Query {
     }
 
     fn filter(&self, batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let batch = match self.present {
+            None => batch,
+            Some(at) => filter_record_batch(&batch, &is_not_null(batch.column(at))?)?,
+        };
         if self.filters.is_empty() {
             return Ok(batch);
         }

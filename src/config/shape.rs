@@ -13,6 +13,9 @@ use lakebed_schemas::config::Problem;
 /// Unknown keys reported at most, before the rest is left for the next run.
 const UNKNOWN_KEYS_MAX: usize = 20;
 
+/// The key whose null is a value and not its absence: `mask: null`.
+const NULL_SPEAKS: &str = "mask";
+
 /// A problem with its place.
 pub(super) type Placed = (Place, Problem);
 
@@ -290,7 +293,9 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         let Some((entry, rest)) = self.entries.split_first() else { return Ok(None) };
         self.entries = rest;
         let (key, node) = entry;
-        if matches!(node.value, Value::Null) && self.optional.contains(&key.name.as_str()) {
+        let name = key.name.as_str();
+        let is_silent = self.optional.contains(&name) && name != NULL_SPEAKS;
+        if matches!(node.value, Value::Null) && is_silent {
             return self.next_key_seed(seed);
         }
         self.value = Some(entry);

@@ -1,5 +1,6 @@
 //! What the loader takes, and what it says of what it does not take.
 
+mod hidden;
 mod records;
 
 use super::*;
@@ -352,11 +353,6 @@ fn what_is_not_built_is_refused_by_name() {
         (entry("mode: copy-on-write"), "`tables[0].mode`: copy-on-write"),
         (entry("deletes: soft"), "`tables[0].deletes`: soft deletes"),
         (entry("partition_by: ['day(x)']"), "`tables[0].partition_by`: partitioned silver tables"),
-        (
-            entry("columns: { a: { exclude: true } }"),
-            "`tables[0].columns.a.exclude`: leaving columns out",
-        ),
-        (entry("columns: { a: { mask: x } }"), "`tables[0].columns.a.mask`: masking"),
         (
             entry("records: { format: avro, registry: { type: glue } }"),
             "`tables[0].records.registry.type`: asking AWS Glue for schemas",

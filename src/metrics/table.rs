@@ -47,7 +47,9 @@ pub(super) struct TableFamilies {
     commit_duration: Family<Labels, Histogram, fn() -> Histogram>,
     since_commit: Seconds,
     freshness: Seconds,
+    others: Counters,
     bad_records: Counters,
+    limits_exceeded: Counters,
     dead_letters: Counters,
     incomplete: Counters,
     nulled: Counters,
@@ -76,7 +78,9 @@ impl TableFamilies {
             commit_duration: Family::new_with_constructor(commit_histogram as fn() -> Histogram),
             since_commit: Seconds::default(),
             freshness: Seconds::default(),
+            others: Counters::default(),
             bad_records: Counters::default(),
+            limits_exceeded: Counters::default(),
             dead_letters: Counters::default(),
             incomplete: Counters::default(),
             nulled: Counters::default(),
@@ -112,6 +116,16 @@ impl TableFamilies {
             "freshness_seconds",
             "Now minus the source's commit time of the newest applied change",
             f.freshness,
+        );
+        registry.register(
+            "other_records",
+            "Records that are no change of a row, by kind: heartbeats, transaction markers and such",
+            f.others,
+        );
+        registry.register(
+            "limits_exceeded",
+            "Records beyond one of the configured limits, by limit",
+            f.limits_exceeded,
         );
         registry.register("bad_records", "Records that could not be understood", f.bad_records);
         registry.register("dlq_records", "Records sent to a dead-letter topic", f.dead_letters);
@@ -222,6 +236,18 @@ impl TableMetrics {
     /// Counts a commit that is not in.
     pub fn commit_failed(&self) {
         self.families.commits.get_or_create(&self.labels_with("result", "failed")).inc();
+    }
+
+    /// Counts records that are no change of a row, by kind.
+    pub fn others(&self, by_kind: &BTreeMap<&'static str, u64>) {
+        for (kind, count) in by_kind {
+            self.families.others.get_or_create(&self.labels_with("kind", kind)).inc_by(*count);
+        }
+    }
+
+    /// Counts a record beyond a limit, by the limit's key.
+    pub fn limit_exceeded(&self, limit: &'static str) {
+        self.families.limits_exceeded.get_or_create(&self.labels_with("limit", limit)).inc();
     }
 
     /// Counts a record that could not be understood.

@@ -1,6 +1,7 @@
 //! The pipeline with real tables on disk and a source that does what the test says.
 
 mod gaps;
+mod hidden;
 mod registries;
 mod starts;
 mod telemetry;

@@ -338,6 +338,7 @@ impl Layers {
             (Err(problem), _) | (_, Err(problem)) => return problem,
         };
         self.options.metrics.applied(&sealed.ops);
+        self.options.metrics.others(&sealed.others);
         self.options.metrics.nulled(sealed.nulled);
         self.commits += 1;
         Outcome::Written(BatchWritten { rows: sealed.rows, bronze_version, silver_version })

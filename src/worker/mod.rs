@@ -30,7 +30,7 @@ pub use layers::{LayerOptions, LayerPlace, Layers};
 pub use messages::{Command, Report};
 pub use open_batch::{BatchLimits, OpenBatch};
 pub use schema_texts::SchemaTexts;
-pub use silver_rows::{SilverRows, SilverRules};
+pub use silver_rows::{Place, Refused, SilverRows, SilverRules};
 
 use crate::metrics::TableState;
 use crate::registry::Registry;

@@ -11,7 +11,7 @@ use lakebed_schemas::bronze;
 use lakebed_schemas::change_event::Decoded;
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::config::BadRecords;
-use lakebed_schemas::decoder::{Decoder, NEW_KEY, RecordRef};
+use lakebed_schemas::decoder::{Decoder, Kept, LimitName, NEW_KEY, RecordRef};
 use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
 use lakebed_schemas::value::Value;
 use lakebed_schemas::wire::{SchemaId, SchemaText};
@@ -85,6 +85,8 @@ pub struct OpenBatch {
     silver_progress: Progress,
     dead_letters: Vec<DeadLetter>,
     ops: BTreeMap<&'static str, u64>,
+    /// Records that are no change of a row, by kind.
+    others: BTreeMap<&'static str, u64>,
     freshness: Option<i64>,
     schemas: BTreeMap<Arc<str>, Arc<str>>,
     /// Hashes of schemas that are kept, or will be with this batch.
@@ -122,6 +124,7 @@ impl OpenBatch {
             silver_progress: Progress::default(),
             dead_letters: Vec::new(),
             ops: BTreeMap::new(),
+            others: BTreeMap::new(),
             freshness: None,
             schemas: BTreeMap::new(),
             schemas_seen: HashSet::new(),
@@ -217,23 +220,37 @@ impl OpenBatch {
         let headers = header_refs(&message);
         let record = record_ref(&message, &headers);
         let decoded = self.decoder.decode(&record);
+        if let Some(reason) = self.decoder.refusal() {
+            return Err(format!("{tp}@{offset}: {reason}"));
+        }
         let place = Place { tp: &tp, offset };
+        let key_changes = record.header(NEW_KEY).is_some();
+        // A hash of a record tells its key to whoever tries all of them.
+        let kept = self.decoder.kept(&record);
+        let fingerprint = kept.is_none().then(|| message.fingerprint());
+        drop(headers);
+        let message = match kept {
+            None => message,
+            Some(Kept { key, headers }) => Message { key, value: None, headers, ..message },
+        };
+        let headers = header_refs(&message);
+        let record = record_ref(&message, &headers);
         let mut error = None;
         if let Decoded::Malformed { reason } = &decoded {
             error = Some(self.set_aside(place, reason.clone())?);
         } else if let (true, Some(silver)) = (for_silver, &mut self.silver) {
             let taken = match &decoded {
-                Decoded::Change(event) => {
-                    let key_changes = record.header(NEW_KEY).is_some();
-                    silver.push(place, event, key_changes)
-                }
+                Decoded::Change(event) => silver.push(place, event, key_changes),
                 Decoded::Tombstone { key } => silver.push_tombstone(place, key.as_ref()),
                 Decoded::Malformed { .. } | Decoded::Other { .. } => Ok(()),
             };
             match taken {
                 Ok(()) => {}
                 Err(Refused::Record(reason)) => error = Some(self.set_aside(place, reason)?),
-                Err(Refused::Table(reason)) => return Err(format!("{tp}@{offset}: {reason}")),
+                Err(Refused::Table(reason)) => {
+                    self.count_limit(&reason);
+                    return Err(format!("{tp}@{offset}: {reason}"));
+                }
             }
         }
         if let Decoded::Change(event) = &decoded {
@@ -243,7 +260,10 @@ impl OpenBatch {
                 self.note_schema(hash);
             }
         }
-        let (next, fingerprint) = (offset + 1, Some(message.fingerprint()));
+        if let Decoded::Other { kind } = &decoded {
+            *self.others.entry(kind.name()).or_default() += 1;
+        }
+        let next = offset + 1;
         if for_bronze {
             let error = error.as_ref().map(|(reason, _)| reason.as_str());
             let remarks = bronze::Remarks { error, ..bronze::Remarks::default() };
@@ -288,6 +308,7 @@ impl OpenBatch {
     /// With the place and the reason when the policy is to halt.
     fn set_aside(&self, place: Place<'_>, reason: String) -> Result<(String, String), String> {
         self.metrics.bad_record();
+        self.count_limit(&reason);
         match &self.bad_records {
             BadRecords::DeadLetterTopic(topic) => Ok((reason, topic.clone())),
             BadRecords::Halt => Err(format!(
@@ -295,6 +316,12 @@ impl OpenBatch {
                  }}` to keep such records aside and go on",
                 place.tp, place.offset
             )),
+        }
+    }
+
+    fn count_limit(&self, reason: &str) {
+        if let Some(limit) = LimitName::named_in(reason) {
+            self.metrics.limit_exceeded(limit.key());
         }
     }
 
@@ -360,6 +387,7 @@ impl OpenBatch {
             dead_letters: std::mem::take(&mut self.dead_letters),
             rows: self.records as u64,
             ops: std::mem::take(&mut self.ops),
+            others: std::mem::take(&mut self.others),
             schemas: std::mem::take(&mut self.schemas),
             nulled: self.silver.as_mut().map_or(0, |silver| silver.take_nulled() as u64),
             ..Sealed::default()
@@ -422,6 +450,7 @@ impl OpenBatch {
         self.bronze_progress = Progress::default();
         self.silver_progress = Progress::default();
         self.ops.clear();
+        self.others.clear();
         self.freshness = None;
         self.schemas.clear();
         self.schemas_seen.clear();

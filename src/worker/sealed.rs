@@ -15,6 +15,8 @@ pub(super) struct Sealed {
     pub(super) silver: Option<UpsertBatch>,
     pub(super) rows: u64,
     pub(super) ops: BTreeMap<&'static str, u64>,
+    /// Records that are no change of a row, by kind.
+    pub(super) others: BTreeMap<&'static str, u64>,
     /// Schemas that bronze names for the first time, by hash.
     pub(super) schemas: BTreeMap<Arc<str>, Arc<str>>,
     /// Values that became NULL by policy.

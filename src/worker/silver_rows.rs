@@ -3,10 +3,11 @@
 //! Owns the schema that the open batch is in: the table's, or its successor with the columns that
 //! the batch brings. Knows nothing of files or commits.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use lakebed_schemas::change_event::{ChangeEvent, Op, Row, RowShape};
+use lakebed_schemas::change_event::{ChangeEvent, Decoded, Op, Row, RowShape};
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::config::OnTruncate;
 use lakebed_schemas::evolve::{self, KeyPlan, Plan, Refusal, Rules};
@@ -14,6 +15,8 @@ use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::Value;
 
 use crate::fold::{Fold, RowChange, Sealed};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Most plans kept: schemaless topics may show many shapes, and the look-up is a scan.
 const PLANS_MAX: usize = 64;
@@ -48,6 +51,8 @@ pub struct Place<'a> {
 pub struct SilverRules {
     /// Key columns by the source's names; empty: the fields of the record key.
     pub key: Vec<String>,
+    /// Columns that the table may get within an hour, beyond those it is made with.
+    pub new_columns_per_hour: usize,
     /// What the table's configuration and format allow.
     pub columns: Rules,
     /// What to do when the source's table was truncated.
@@ -66,6 +71,7 @@ pub struct SilverRows {
     partitions: HashMap<Arc<str>, usize>,
     /// Values that became NULL by the policy for values out of range.
     nulled: usize,
+    growth: Growth,
 }
 
 impl SilverRows {
@@ -80,6 +86,7 @@ impl SilverRows {
             fold: Fold::default(),
             partitions: HashMap::new(),
             nulled: 0,
+            growth: Growth::default(),
         }
     }
 
@@ -154,6 +161,26 @@ impl SilverRows {
         let key = self.key_values(place, key)?;
         self.fold.push(place.tp, key, RowChange::Delete { key_change: false });
         Ok(())
+    }
+
+    /// The key in silver of what a record changes; `None` where it changes no row.
+    ///
+    /// # Errors
+    /// When the key does not fit the table's.
+    pub fn key_of(
+        &mut self,
+        place: Place<'_>,
+        decoded: &Decoded,
+    ) -> Result<Option<Vec<Value>>, Refused> {
+        let row = match decoded {
+            Decoded::Change(event) => match event.op {
+                Op::Truncate | Op::Message => None,
+                Op::Read | Op::Create | Op::Update | Op::Delete => self.key_row(event).cloned(),
+            },
+            Decoded::Tombstone { key } if self.rules.key.is_empty() => key.clone(),
+            _ => None,
+        };
+        row.map(|row| self.key_values(place, &row)).transpose()
     }
 
     /// Applies one event. Events without a key, where none is configured, are bronze only.
@@ -257,6 +284,9 @@ impl SilverRows {
         let schema = self.schema.as_ref().ok_or_else(no_schema)?;
         let plan = evolve::plan(schema, shape, &self.rules.columns).map_err(refused)?;
         if let Some(successor) = &plan.successor {
+            let added = successor.columns.iter().skip(schema.columns.len());
+            let added = added.map(|column| column.name.as_str());
+            self.growth.admit(added, self.rules.new_columns_per_hour).map_err(Refused::Table)?;
             // Columns are only added at the end and promoted, so the rows of older plans stay
             // right; the fold pads them.
             self.schema = Some(successor.clone());
@@ -321,6 +351,38 @@ fn system_values(place: Place<'_>, event: &ChangeEvent) -> [Value; SYSTEM.len()]
         Value::Long(i64::from(place.tp.partition)),
         Value::Long(place.offset),
     ]
+}
+
+/// Columns that came lately. Those of a batch that is read again count once.
+#[derive(Default)]
+struct Growth {
+    /// By name, when each was first seen.
+    seen: BTreeMap<String, Instant>,
+}
+
+impl Growth {
+    fn admit<'a>(
+        &mut self,
+        added: impl Iterator<Item = &'a str>,
+        per_hour: usize,
+    ) -> Result<(), String> {
+        let now = Instant::now();
+        self.seen.retain(|_, since| now.duration_since(*since) < HOUR);
+        for name in added {
+            if !self.seen.contains_key(name) {
+                self.seen.insert(name.to_owned(), now);
+            }
+        }
+        let count = self.seen.len();
+        if count > per_hour {
+            return Err(format!(
+                "{count} new columns within an hour, more than the {per_hour} allowed \
+                 (`limits.new_columns_per_hour`): raise it if the source has really grown, or see \
+                 what writes names into the records"
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Keeps a plan, forgetting the oldest beyond the bound; gives its index.

@@ -124,7 +124,6 @@ fn commands_that_are_not_built_say_so() {
         &["offsets", "get", "--table", "x"][..],
         &["replay", "--from", "5"],
         &["maintain"],
-        &["dlq", "list"],
         &["schema"],
     ] {
         let (code, stdout, stderr) = run(folder.path(), args);

@@ -47,7 +47,7 @@ fn collect(path: &str, found: &mut BTreeSet<String>) {
 
 /// Overrides have the keys of what they override.
 fn is_override(path: &str) -> bool {
-    ["records", "batch", "bad_records", "layers"]
+    ["records", "batch", "bad_records", "layers", "limits"]
         .iter()
         .any(|block| path == format!("tables[].{block}"))
 }

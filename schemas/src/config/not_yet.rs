@@ -61,16 +61,6 @@ fn table(table: &Table, path: &str, refuse: &mut impl FnMut(String, &str, &str))
     if !table.partition_by.is_empty() {
         refuse(format!("{path}.partition_by"), "partitioned silver tables", "use `[]`");
     }
-    for (name, rule) in &table.columns {
-        if rule.exclude {
-            let next = "leave it out at the source: `column.exclude.list`";
-            refuse(format!("{path}.columns.{name}.exclude"), "leaving columns out", next);
-        }
-        if rule.mask.is_some() {
-            let next = "mask it at the source: `column.mask.with.length.chars`";
-            refuse(format!("{path}.columns.{name}.mask"), "masking", next);
-        }
-    }
     if let Some(overrides) = &table.records {
         records(overrides, &format!("{path}.records"), refuse);
     }

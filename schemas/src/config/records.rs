@@ -1,9 +1,103 @@
 //! How records are encoded: the `records` block and what a table says otherwise.
 
-use super::{
-    IdForm, IdSpace, Problem, RecordFormat, Records, Registry, RegistryKind, ResolvedRecords,
-};
+use serde::Deserialize;
+
+use super::{Problem, ResolvedRecords, Secret};
 use crate::wire::{Encoding, Framing, Wire};
+
+/// The `records` block; in a table only what differs.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Records {
+    /// Wire format; JSON without.
+    pub format: Option<RecordFormat>,
+    /// Where schemas are kept.
+    pub registry: Option<Registry>,
+    /// Rows alone (`ExtractNewRecordState`) instead of Debezium's envelope.
+    pub flattened: Option<bool>,
+    /// The connector's `unavailable.value.placeholder`: stands for a value that was not sent.
+    pub unavailable_value_placeholder: Option<String>,
+}
+
+/// How a record is encoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordFormat {
+    /// JSON; an inline schema is found by itself.
+    #[default]
+    Json,
+    /// Avro with a schema registry.
+    Avro,
+    /// Protocol Buffers with a schema registry.
+    Protobuf,
+}
+
+/// A schema registry.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registry {
+    /// Which kind.
+    #[serde(rename = "type")]
+    pub kind: RegistryKind,
+    /// Its address.
+    pub url: Option<String>,
+    /// User for basic authentication.
+    pub username: Option<String>,
+    /// Password for basic authentication.
+    pub password: Option<Secret>,
+    /// Token for bearer authentication.
+    pub token: Option<Secret>,
+    /// PEM file of the authorities to trust; the system's without.
+    pub ca_file: Option<String>,
+    /// Apicurio: where records have their schema ids; [`IdForm::FourByte`] without.
+    pub ids: Option<IdForm>,
+    /// Apicurio: which ids they are; `content` without, but `global` where ids have 8 bytes.
+    pub id: Option<IdSpace>,
+}
+
+/// Kinds of schema registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegistryKind {
+    /// Confluent's API, which others have, too: Karapace, Redpanda, Apicurio's `ccompat`.
+    Confluent,
+    /// Apicurio's own API, version 2 or 3.
+    Apicurio,
+    /// AWS Glue Schema Registry.
+    Glue,
+}
+
+/// Where records name their schema in Apicurio's own forms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum IdForm {
+    /// Four bytes after byte 0: the default of its serializers from version 3 on.
+    #[serde(rename = "4-byte")]
+    FourByte,
+    /// Eight bytes after byte 0.
+    #[serde(rename = "8-byte")]
+    EightByte,
+    /// In record headers: the default of its serializers in version 2.
+    #[serde(rename = "headers")]
+    Headers,
+}
+
+/// Which of Apicurio's ids records have. Headers say it themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdSpace {
+    /// `contentId`.
+    Content,
+    /// `globalId`.
+    Global,
+}
+
+/// What stands for a value that was not sent.
+pub(super) fn placeholder(ours: Option<&Records>, outer: &Records) -> String {
+    let of = |records: &Records| records.unavailable_value_placeholder.clone();
+    ours.and_then(of)
+        .or_else(|| of(outer))
+        .unwrap_or_else(|| crate::placeholder::DEFAULT.to_owned())
+}
 
 /// What a table's records are, its own word before that of all. Adds what does not fit together.
 pub(super) fn resolve(

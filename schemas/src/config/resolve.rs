@@ -1,15 +1,17 @@
 //! What a configuration comes to: defaults filled in, overrides applied, everything checked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
     AGE_MIN, BATCH_AGE_MAX, BATCH_BYTES_MAX, BATCH_ROWS_MAX, BadRecords, Batch, CatalogKind,
-    Config, Deletes, Http, Kafka, LayerSetting, MEMORY_MAX, Mode, NameRule, OnGap, OnLostTable,
-    OnTruncate, OutOfRange, Problem, Reader, Registry, S3, Start, Table, TableFormat, Topics,
-    VERSIONS_MIN, naming, not_yet, records, validate,
+    Config, Deletes, Http, Kafka, LayerSetting, Limits, MEMORY_MAX, Mode, NameRule, OnGap,
+    OnLostTable, OnTruncate, OutOfRange, Problem, Reader, Registry, ResolvedLimits, S3, Start,
+    Table, TableFormat, Topics, VERSIONS_MIN, hidden, naming, not_yet, records, validate,
 };
 use crate::column_override::ColumnOverride;
+use crate::masking::Masking;
 use crate::wire::Wire;
 
 /// A checked configuration with every default filled in.
@@ -80,6 +82,12 @@ pub struct ResolvedTable {
     pub bad_records: BadRecords,
     /// How records are encoded.
     pub records: ResolvedRecords,
+    /// The connector's `unavailable.value.placeholder`.
+    pub placeholder: String,
+    /// Columns left out or masked.
+    pub masking: Arc<Masking>,
+    /// What is taken for a record, and how fast the table may grow columns.
+    pub limits: ResolvedLimits,
     /// When a batch is flushed.
     pub batch: ResolvedBatch,
     /// Table format.
@@ -211,6 +219,8 @@ impl Config {
         let layers = self.layers(table, &path, problems)?;
         let one_topic = matches!(&topics, Topics::Names(names) if names.len() == 1);
         let merges = matches!(name, NameRule::Template(_)) && !one_topic;
+        let mut columns = columns(table, &path, problems);
+        let masking = hidden::resolve(table, &self.masking, &path, &mut columns, problems);
         Some(ResolvedTable {
             topic_in_key: merges && table.key.is_none(),
             topics,
@@ -218,7 +228,10 @@ impl Config {
             key: table.key.clone(),
             deletes: table.deletes,
             mode: table.mode,
-            columns: columns(table, &path, problems),
+            columns,
+            masking,
+            placeholder: records::placeholder(table.records.as_ref(), &self.records),
+            limits: Limits::resolve(table.limits.as_ref(), &self.limits),
             start: table.start,
             on_gap: table.on_gap,
             on_lost_table: table.on_lost_table,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     AGE_MIN, BATCH_BYTES_MAX, BadRecords, Batch, CatalogKind, Config, Http, LayerSetting,
-    MEMORY_MAX, Problem, Table, VERSIONS_MIN, naming, records,
+    MEMORY_MAX, Problem, Table, VERSIONS_MIN, hidden, naming, records,
 };
 
 /// Least `memory.max`: below it librdkafka's queues and one batch have no room.
@@ -27,6 +27,9 @@ pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
         records::registry_problems(registry, "records.registry", problems);
     }
     bad_records(&config.bad_records, "bad_records", problems);
+    config.limits.problems("limits", problems);
+    connect(config, problems);
+    hidden::problems(&config.masking, problems);
     if config.tables.is_empty() {
         let next = "add an entry such as `- topic: shop.public.orders`";
         problems.push(Problem::new("tables", "no table is configured", next));
@@ -52,6 +55,9 @@ pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
 pub(super) fn table_problems(table: &Table, path: &str, problems: &mut Vec<Problem>) {
     if let Some(bad) = &table.bad_records {
         bad_records(bad, &format!("{path}.bad_records"), problems);
+    }
+    if let Some(limits) = &table.limits {
+        limits.problems(&format!("{path}.limits"), problems);
     }
     if let Some(registry) = table.records.as_ref().and_then(|records| records.registry.as_ref()) {
         records::registry_problems(registry, &format!("{path}.records.registry"), problems);
@@ -86,6 +92,18 @@ pub(super) fn table_problems(table: &Table, path: &str, problems: &mut Vec<Probl
         if let Some(setting) = setting {
             database(setting, &format!("{path}.layers.{layer}"), problems);
         }
+    }
+}
+
+fn connect(config: &Config, problems: &mut Vec<Problem>) {
+    let Some(connect) = &config.kafka.connect else { return };
+    if !connect.url.starts_with("http://") && !connect.url.starts_with("https://") {
+        let next = "write it like `http://connect:8083`";
+        problems.push(Problem::new("kafka.connect.url", "is not an address", next));
+    }
+    if connect.username.is_some() != connect.password.is_some() {
+        let message = "basic authentication needs `username` and `password`";
+        problems.push(Problem::new("kafka.connect", message, "give both, or neither"));
     }
 }
 

@@ -152,7 +152,10 @@ impl ShapeCache {
                 continue;
             }
             if members.len() == self.fields_max {
-                return Err(format!("`{part}` has more than {} fields", self.fields_max));
+                return Err(format!(
+                    "`{part}` has more than {} fields (`limits.fields`)",
+                    self.fields_max
+                ));
             }
             places.insert(name.clone(), members.len());
             members.push((name, json));

@@ -1,5 +1,6 @@
 //! What is understood of a record, and what is said of one that is not.
 
+use crate::json::DEPTH_MAX;
 use proptest::prelude::*;
 
 use super::*;
@@ -426,7 +427,7 @@ fn what_cannot_be_understood_says_why_and_shows_no_value() {
         assert!(!reason.contains(secret), "{reason}");
     }
     assert!(reason(b"{\"op\":\"\xff\"}").contains("expected UTF-8"));
-    assert!(reason(&[b'['; 200]).contains("less nesting"));
+    assert!(reason(&[b'['; 200]).contains("`limits.depth`"));
     assert!(reason(&vec![b' '; (32 << 20) + 1]).contains("more than the 33554432 allowed"));
     let wide: Vec<String> = (0..5_001).map(|field| format!("\"f{field}\":1")).collect();
     let wide = envelope("c", &format!("{{{}}}", wide.join(",")));

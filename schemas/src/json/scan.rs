@@ -12,6 +12,9 @@ pub struct JsonError {
     pub expected: &'static str,
 }
 
+/// What is expected where a text nests deeper than allowed.
+pub(crate) const LESS_NESTING: &str = "less nesting";
+
 /// Nodes whose memory is kept for the next document: 1 MiB.
 const NODES_KEPT_MAX: usize = 1 << 16;
 
@@ -93,7 +96,7 @@ impl Scanner<'_> {
 
     fn container(&mut self, kind: Kind) -> Result<bool, JsonError> {
         if self.open.len() >= self.depth_max {
-            return self.expected("less nesting");
+            return self.expected(LESS_NESTING);
         }
         let index = self.nodes.len() as u32;
         self.push(kind, self.at, self.at);

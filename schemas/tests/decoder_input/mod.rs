@@ -90,7 +90,12 @@ impl<'a> Input<'a> {
             options.columns = configured();
         }
         if self.chosen(0, 16) {
-            options.limits = Limits { record_bytes_max: 2_000, depth_max: 6, fields_max: 8 };
+            options.limits = Limits {
+                record_bytes_max: 2_000,
+                depth_max: 6,
+                fields_max: 8,
+                ..Limits::default()
+            };
         }
         if self.chosen(0, 32) {
             options.placeholder = "N/A".to_owned();

@@ -60,7 +60,7 @@ pub(super) async fn fill(
 }
 
 /// These columns of the rows at these places.
-async fn read(
+pub(super) async fn read(
     storage: &Storage,
     index: &KeyIndex,
     schema: &TableSchema,

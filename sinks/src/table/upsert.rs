@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::position::{Checkpoint, Fit};
-use lakebed_schemas::value::key_hash;
+use lakebed_schemas::value::{Value, key_hash};
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
@@ -77,6 +77,30 @@ impl UpsertTable {
     /// When storage does not answer.
     pub async fn refresh(&mut self) -> Result<bool> {
         self.settler.refresh().await
+    }
+
+    /// These columns, by name and in the table's order, of the rows that the newest version seen has
+    /// under these keys; `None` where it has none.
+    ///
+    /// # Errors
+    /// When a row cannot be read; `Invalid` when the table has no such column.
+    pub async fn rows_of(
+        &mut self,
+        keys: &[Vec<Value>],
+        columns: &[&str],
+    ) -> Result<Vec<Option<Vec<Value>>>> {
+        self.index.sync(&self.storage, self.settler.head()).await?;
+        let schema = &self.settler.head().schema;
+        let column = |name: &&str| {
+            let index = schema.index_of(name);
+            index.ok_or_else(|| Error::invalid(format!("the table has no column `{name}`")))
+        };
+        let columns = columns.iter().map(column).collect::<Result<Vec<_>>>()?;
+        let places: Vec<Option<Location>> =
+            keys.iter().map(|key| self.index.find(key_hash(key))).collect();
+        let wanted = places.iter().flatten().copied().collect();
+        let rows = placeholders::read(&self.storage, &self.index, schema, &columns, wanted).await?;
+        Ok(places.into_iter().map(|place| rows.get(&place?).cloned()).collect())
     }
 
     /// Deletes what no kept version needs. Off the commit path; an error harms nothing.

@@ -159,7 +159,8 @@ impl World {
              tables:\n  - topic: {TOPIC}\n{entry}"
         );
         let path: PathBuf = folder.path().join("lakebed.yaml");
-        let config = crate::config::parse(&text, &path, &|_| None).expect("config");
+        let config = crate::config::parse(&text, &path, &|_| Some("0123456789abcdef".to_owned()))
+            .expect("config");
         let config = Arc::new(config);
         let telemetry = Telemetry::default();
         let tables = ConfiguredTables::new(config.clone(), "test".into(), None, &telemetry, None)
