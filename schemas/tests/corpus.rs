@@ -3,6 +3,7 @@
 
 mod decoder_input;
 mod value_input;
+mod wire_input;
 
 use std::path::Path;
 
@@ -33,4 +34,11 @@ fn decimals_stand_every_input_that_fuzzing_has_kept() {
 #[test]
 fn dates_and_times_stand_every_input_that_fuzzing_has_kept() {
     replay("corpus_temporal", value_input::temporal, 50);
+}
+
+#[test]
+fn registries_records_stand_every_input_that_fuzzing_has_kept() {
+    replay("corpus_avro", wire_input::avro, 20);
+    replay("corpus_protobuf", wire_input::protobuf, 20);
+    replay("corpus_framing", wire_input::framing, 20);
 }
