@@ -20,10 +20,19 @@ pub enum Verdict {
     Repeat,
 }
 
+/// An event as the ring knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Of the row and the place in the source's log: no two events of a sound source have the same.
+    pub place: u128,
+    /// Of what the event says.
+    pub content: u64,
+}
+
 /// An event that was applied.
 #[derive(Debug)]
 struct Applied {
-    identity: u128,
+    place: u128,
     position: Box<str>,
 }
 
@@ -36,8 +45,8 @@ pub struct ReplayRing {
     applied: VecDeque<Applied>,
     /// Number of the first event in `applied`.
     first: u64,
-    /// By identity, the number of the event.
-    seen: HashMap<u128, u64>,
+    /// By place, the number of the event and what it said.
+    seen: HashMap<u128, (u64, u64)>,
     /// Numbers of those events that no later one lies below: their positions ascend, and the first
     /// at or after a number is the lowest from there on.
     lowest: VecDeque<u64>,
@@ -72,17 +81,26 @@ impl ReplayRing {
         self.applied.is_empty()
     }
 
-    /// Takes the next event of the partition. Of two events with one identity the second must be
-    /// the first come again; `position` is text that sorts as the source's log goes.
-    pub fn next(&mut self, identity: u128, position: &str) -> Verdict {
-        if let Some(number) = self.seen.get(&identity).copied() {
-            if !self.older_since(number) {
+    /// Takes the next event of the partition; `position` is text that sorts as the source's log
+    /// goes. Two events that say different things at one place show that places are not told
+    /// there (rows of a compressed binlog transaction share theirs): the ring is emptied.
+    pub fn next(&mut self, identity: Identity, position: &str) -> Verdict {
+        if let Some((number, content)) = self.seen.get(&identity.place).copied() {
+            if content == identity.content && !self.older_since(number) {
                 return Verdict::Repeat;
             }
             self.clear();
         }
         self.remember(identity, position);
         Verdict::New
+    }
+
+    /// Remembers so many at most from now on.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+        while self.applied.len() > capacity {
+            self.forget_first();
+        }
     }
 
     /// Takes an event that was applied and cannot be recognised when it comes again: what was
@@ -98,11 +116,11 @@ impl ReplayRing {
         self.lowest.get(at).is_some_and(|lowest| position(*lowest) < position(number))
     }
 
-    fn remember(&mut self, identity: u128, position: &str) {
+    fn remember(&mut self, identity: Identity, position: &str) {
         if self.capacity == 0 {
             return;
         }
-        if self.applied.len() == self.capacity {
+        while self.applied.len() >= self.capacity {
             self.forget_first();
         }
         let number = self.first + self.applied.len() as u64;
@@ -114,13 +132,13 @@ impl ReplayRing {
             self.lowest.pop_back();
         }
         self.lowest.push_back(number);
-        self.seen.insert(identity, number);
-        self.applied.push_back(Applied { identity, position: position.into() });
+        self.seen.insert(identity.place, (number, identity.content));
+        self.applied.push_back(Applied { place: identity.place, position: position.into() });
     }
 
     fn forget_first(&mut self) {
         if let Some(gone) = self.applied.pop_front() {
-            self.seen.remove(&gone.identity);
+            self.seen.remove(&gone.place);
             if self.lowest.front() == Some(&self.first) {
                 self.lowest.pop_front();
             }
@@ -136,9 +154,12 @@ mod model;
 mod tests {
     use super::*;
 
+    fn of(event: u32) -> Identity {
+        Identity { place: u128::from(event), content: u64::from(event) }
+    }
+
     fn feed(ring: &mut ReplayRing, events: impl IntoIterator<Item = u32>) -> Vec<u32> {
-        let new =
-            |event: &u32| ring.next(u128::from(*event), &format!("{event:08x}")) == Verdict::New;
+        let new = |event: &u32| ring.next(of(*event), &format!("{event:08x}")) == Verdict::New;
         events.into_iter().filter(new).collect()
     }
 
@@ -174,6 +195,17 @@ mod tests {
         ring.next_unknown();
         assert!(ring.is_empty());
         assert_eq!(feed(&mut ring, 2..=3), [2, 3]);
+    }
+
+    #[test]
+    fn different_changes_at_one_place_are_all_applied() {
+        // A row that goes to and fro in one compressed transaction, all at one place.
+        let toggle = |content| Identity { place: 7, content };
+        let mut ring = ReplayRing::new(10);
+        for content in [1, 2, 1, 2] {
+            assert_eq!(ring.next(toggle(content), "07"), Verdict::New);
+        }
+        assert_eq!(ring.next(toggle(2), "07"), Verdict::Repeat, "it is what was applied last");
     }
 
     #[test]

@@ -114,6 +114,7 @@ impl ConfiguredTables {
             max_rows: usize::try_from(entry.batch.rows_max).unwrap_or(usize::MAX),
             max_bytes: usize::try_from(entry.batch.bytes_max).unwrap_or(usize::MAX),
             quiet_every: self.quiet_every,
+            repeat_window: usize::try_from(entry.repeat_window).unwrap_or(usize::MAX),
         };
         let bad_records = entry.bad_records.clone();
         let silver = entry.layers.silver.as_ref().map(|_| SilverRows::new(silver_rules(entry)));
@@ -167,6 +168,7 @@ impl Tables for ConfiguredTables {
 /// How an entry's records are read.
 pub fn decode_options(entry: &ResolvedTable) -> DecodeOptions {
     DecodeOptions {
+        epoch: entry.epoch,
         columns: entry.columns.clone(),
         wire: entry.records.wire,
         flattened: entry.records.flattened,

@@ -80,6 +80,12 @@ pub struct SourceInfo {
     pub snapshot: Option<String>,
     /// Fixed-width hex whose text order is the connector's order; `None` where it has no position.
     pub position: Option<String>,
+    /// Hash of what, with the row's key, no other change of the source has; `None` for snapshot
+    /// reads, and where several changes of a row may stand at one place. The two halves of a key
+    /// change have the same.
+    pub place: Option<u128>,
+    /// Hash of whose position it is: those of two writers cannot be compared.
+    pub writer: u64,
     /// `transaction.id`, else the source's own transaction id, as text.
     pub tx: Option<String>,
 }

@@ -46,6 +46,9 @@ pub const GROUP_ID: &str = "lakebed";
 /// Owner of the progress inside the tables when `lake.sink_id` is not given. Never the group id:
 /// that may change, the tables' progress must not be lost with it.
 pub const SINK_ID: &str = "lakebed";
+/// Events of a partition that are remembered: more than a connector's queue (8192 by default) and a
+/// minute of most sources.
+pub const REPEAT_WINDOW: u32 = 50_000;
 /// Database of the append-only tables when `lake.bronze` is not given.
 pub const BRONZE_DATABASE: &str = "bronze";
 /// Database of the current rows when `lake.silver` is not given.

@@ -13,6 +13,7 @@ mod limits;
 mod masked;
 mod rows;
 mod source;
+mod source_position;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -52,6 +52,7 @@ pub(super) struct TableFamilies {
     limits_exceeded: Counters,
     dead_letters: Counters,
     incomplete: Counters,
+    repeated: Counters,
     nulled: Counters,
     gaps: Counters,
     gap_records: Counters,
@@ -83,6 +84,7 @@ impl TableFamilies {
             limits_exceeded: Counters::default(),
             dead_letters: Counters::default(),
             incomplete: Counters::default(),
+            repeated: Counters::default(),
             nulled: Counters::default(),
             gaps: Counters::default(),
             gap_records: Counters::default(),
@@ -133,6 +135,11 @@ impl TableFamilies {
             "incomplete_values",
             "Values that neither the event nor an older row gave, written as NULL",
             f.incomplete,
+        );
+        registry.register(
+            "repeated_records",
+            "Records that the source had sent before: in bronze, and skipped by silver",
+            f.repeated,
         );
         registry.register(
             "nulled_values",
@@ -253,6 +260,11 @@ impl TableMetrics {
     /// Counts a record that could not be understood.
     pub fn bad_record(&self) {
         self.families.bad_records.get_or_create(&self.labels()).inc();
+    }
+
+    /// Counts a record that the source had sent before.
+    pub fn repeated(&self) {
+        self.families.repeated.get_or_create(&self.labels()).inc();
     }
 
     /// Counts records that a dead-letter topic has acknowledged.

@@ -3,6 +3,7 @@
 mod gaps;
 mod hidden;
 mod registries;
+mod repeats;
 mod starts;
 mod telemetry;
 mod world;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use super::{ReplayRing, Verdict};
+use super::{Identity, ReplayRing, Verdict};
 
 const EVENTS: u32 = 60;
 
@@ -97,7 +97,8 @@ trait Memory {
 
 impl Memory for ReplayRing {
     fn is_new(&mut self, event: u32) -> bool {
-        self.next(event.into(), &format!("{event:08x}")) == Verdict::New
+        let identity = Identity { place: event.into(), content: 0 };
+        self.next(identity, &format!("{event:08x}")) == Verdict::New
     }
 }
 

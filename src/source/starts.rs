@@ -75,7 +75,7 @@ fn resolve(
 fn begin_at(shared: &Shared, tp: &TopicPartition, mut start: Start) -> Result<Option<i64>, String> {
     // The highest first: that the topic was made anew weighs more than what retention took.
     start.stored.sort_by_key(|next| Reverse(next.offset));
-    for next in start.stored {
+    for next in std::mem::take(&mut start.stored) {
         let gap = lock(&shared.lookup).gap(tp, next)?;
         let Some((kind, log_start, log_end)) = gap else { continue };
         let (reply, answer) = oneshot::channel();
@@ -90,8 +90,8 @@ fn begin_at(shared: &Shared, tp: &TopicPartition, mut start: Start) -> Result<Op
         };
     }
     match start.at {
-        Some(offset) => Ok(Some(offset)),
-        None => Ok(Some(lock(&shared.lookup).bounds(tp)?.0)),
+        Some(offset) if start.window == 0 => Ok(Some(offset)),
+        _ => Ok(Some(start.first(lock(&shared.lookup).bounds(tp)?.0))),
     }
 }
 

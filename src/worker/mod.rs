@@ -9,6 +9,7 @@ mod intake;
 mod layers;
 mod messages;
 mod open_batch;
+mod repeats;
 mod schema_texts;
 mod sealed;
 mod silver_rows;
@@ -199,7 +200,8 @@ impl Worker {
         match self.settle_in(partitions, generation, view.as_ref()).await {
             Ok(()) if self.halted => Starts::new(),
             Ok(()) => {
-                let start = |tp| Ok(Start::of(&self.layers.next(tp)));
+                let window = self.open.repeat_window();
+                let start = |tp| Ok(Start::of(&self.layers.next(tp)).after_window(window));
                 partitions.iter().map(|tp| (tp.clone(), start(tp))).collect()
             }
             Err(failure) if failure.kind() == ErrorKind::Unavailable => {
@@ -253,6 +255,7 @@ impl Worker {
         for tp in partitions {
             self.generations.remove(tp);
         }
+        self.open.forget(partitions);
         self.lost.retain(|tp| !partitions.contains(tp));
         self.shed();
         if !self.open.is_empty() {
@@ -311,7 +314,7 @@ impl Worker {
         loop {
             let (generations, halted) = (&self.generations, self.halted);
             let ours = |taken: &Taken| is_ours(generations, halted, taken);
-            let Some(taken) = self.intake.next(&mut self.open, ours) else { return };
+            let Some(taken) = self.intake.next(&mut self.open, ours) else { break };
             let ours = is_ours(&self.generations, self.halted, &taken);
             match taken {
                 Taken::Record(message) if ours => self.take(message).await,
@@ -319,6 +322,10 @@ impl Worker {
                 Taken::End { tp, next_offset, .. } if ours => self.open.reach(&tp, next_offset),
                 Taken::End { .. } => {}
             }
+        }
+        let passed = self.open.release_passed();
+        if passed > 0 {
+            self.report(Report::Released { bytes: passed });
         }
     }
 

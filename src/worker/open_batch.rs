@@ -18,6 +18,7 @@ use lakebed_schemas::wire::{SchemaId, SchemaText};
 use lakebed_sinks::table::{AppendBatch, UpsertBatch};
 
 use super::layers::Layers;
+use super::repeats::{Repeats, Standing};
 use super::sealed::Sealed;
 use super::silver_rows::{Place, Refused, SilverRows};
 use crate::dead_letter::DeadLetter;
@@ -39,6 +40,8 @@ pub struct BatchLimits {
     pub max_bytes: usize,
     /// How long progress without records may wait for a commit of its own.
     pub quiet_every: Duration,
+    /// How many events of a partition are remembered, to know them when they come again; 0: none.
+    pub repeat_window: usize,
 }
 
 /// How far one layer has got in this batch.
@@ -75,6 +78,7 @@ impl Progress {
 /// The open batch of one table entry.
 pub struct OpenBatch {
     decoder: Decoder,
+    repeats: Repeats,
     limits: BatchLimits,
     bad_records: BadRecords,
     metrics: TableMetrics,
@@ -94,6 +98,8 @@ pub struct OpenBatch {
     records: usize,
     /// Bytes of the messages taken, to give back to the source's budget.
     taken_bytes: usize,
+    /// Bytes of messages that both layers hold already, to give back at once.
+    passed_bytes: usize,
     /// Bytes of the rows held, about.
     held_bytes: usize,
     opened: Option<Instant>,
@@ -114,6 +120,7 @@ impl OpenBatch {
     ) -> Self {
         Self {
             decoder,
+            repeats: Repeats::new(limits.repeat_window),
             limits,
             bad_records,
             metrics,
@@ -130,6 +137,7 @@ impl OpenBatch {
             schemas_seen: HashSet::new(),
             records: 0,
             taken_bytes: 0,
+            passed_bytes: 0,
             held_bytes: 0,
             opened: None,
             postponed: None,
@@ -152,6 +160,7 @@ impl OpenBatch {
     /// Takes over where the layers stand, for partitions that are assigned now. What is open and
     /// [`Self::continues`] stays: its records come again and are passed over.
     pub(super) fn set_stored(&mut self, layers: &Layers, partitions: &[TopicPartition]) {
+        self.repeats.forget(partitions);
         for tp in partitions {
             for (progress, next) in [
                 (&mut self.bronze_progress, layers.bronze_next(tp)),
@@ -186,7 +195,7 @@ impl OpenBatch {
         let (tp, offset) = (&message.tp, message.offset);
         let for_bronze = self.has_bronze && self.bronze_progress.wants(tp, offset);
         let for_silver = self.silver.is_some() && self.silver_progress.wants(tp, offset);
-        if !for_bronze && !for_silver {
+        if !for_bronze && !for_silver && self.repeats.window() == 0 {
             return Vec::new();
         }
         let headers: Vec<(&str, Option<&[u8]>)> = header_refs(message);
@@ -213,13 +222,18 @@ impl OpenBatch {
         let for_bronze = self.has_bronze && self.bronze_progress.wants(&tp, offset);
         let for_silver = self.silver.is_some() && self.silver_progress.wants(&tp, offset);
         let weight = message.weight();
-        if !for_bronze && !for_silver {
-            self.taken_bytes += weight;
+        if !for_bronze && !for_silver && self.repeats.window() == 0 {
+            self.passed_bytes += weight;
             return Ok(());
         }
         let headers = header_refs(&message);
         let record = record_ref(&message, &headers);
         let decoded = self.decoder.decode(&record);
+        let standing = self.repeats.next(&tp, &decoded);
+        if !for_bronze && !for_silver {
+            self.passed_bytes += weight;
+            return Ok(());
+        }
         if let Some(reason) = self.decoder.refusal() {
             return Err(format!("{tp}@{offset}: {reason}"));
         }
@@ -238,11 +252,10 @@ impl OpenBatch {
         let mut error = None;
         if let Decoded::Malformed { reason } = &decoded {
             error = Some(self.set_aside(place, reason.clone())?);
-        } else if let (true, Some(silver)) = (for_silver, &mut self.silver) {
-            let taken = match &decoded {
-                Decoded::Change(event) => silver.push(place, event, key_changes),
-                Decoded::Tombstone { key } => silver.push_tombstone(place, key.as_ref()),
-                Decoded::Malformed { .. } | Decoded::Other { .. } => Ok(()),
+        } else if let Some(silver) = &mut self.silver {
+            let taken = match for_silver {
+                true => apply(silver, place, key_changes, &decoded, standing),
+                false => silver.fits(place, &decoded),
             };
             match taken {
                 Ok(()) => {}
@@ -252,6 +265,9 @@ impl OpenBatch {
                     return Err(format!("{tp}@{offset}: {reason}"));
                 }
             }
+        }
+        if standing.repeated {
+            self.metrics.repeated();
         }
         if let Decoded::Change(event) = &decoded {
             *self.ops.entry(event.op.letter()).or_default() += 1;
@@ -266,7 +282,8 @@ impl OpenBatch {
         let next = offset + 1;
         if for_bronze {
             let error = error.as_ref().map(|(reason, _)| reason.as_str());
-            let remarks = bronze::Remarks { error, ..bronze::Remarks::default() };
+            let repeated = standing.repeated;
+            let remarks = bronze::Remarks { repeated, error, ..bronze::Remarks::default() };
             let row = bronze::row(&record, &decoded, remarks);
             self.held_bytes += row.iter().map(Value::weight).sum::<usize>();
             self.bronze_rows.push((tp.clone(), row));
@@ -438,6 +455,21 @@ impl OpenBatch {
         }
     }
 
+    /// Bytes of messages that were passed over, because both layers hold them.
+    pub(super) fn release_passed(&mut self) -> usize {
+        std::mem::take(&mut self.passed_bytes)
+    }
+
+    /// How many records before those that a layer lacks are to be read.
+    pub(super) fn repeat_window(&self) -> i64 {
+        i64::try_from(self.repeats.window()).unwrap_or(i64::MAX)
+    }
+
+    /// Forgets what was read of partitions that have gone.
+    pub(super) fn forget(&mut self, partitions: &[TopicPartition]) {
+        self.repeats.forget(partitions);
+    }
+
     /// Bytes of messages that are written or dropped.
     pub fn release(&mut self) -> usize {
         std::mem::take(&mut self.taken_bytes)
@@ -445,6 +477,7 @@ impl OpenBatch {
 
     /// Drops everything; the records will be read again. Gives the bytes to return to the source.
     pub(super) fn abandon(&mut self, silver_schema: Option<TableSchema>) -> usize {
+        self.repeats.clear();
         self.dead_letters.clear();
         self.bronze_rows.clear();
         self.bronze_progress = Progress::default();
@@ -459,7 +492,23 @@ impl OpenBatch {
             silver.take_nulled();
             silver.reset(silver_schema);
         }
-        self.release()
+        self.release() + self.release_passed()
+    }
+}
+
+/// Applies a record to silver, unless its source has sent it before.
+fn apply(
+    silver: &mut SilverRows,
+    place: Place<'_>,
+    key_changes: bool,
+    decoded: &Decoded,
+    standing: Standing,
+) -> Result<(), Refused> {
+    match decoded {
+        _ if standing.repeated || standing.echo => Ok(()),
+        Decoded::Change(event) => silver.push(place, event, key_changes),
+        Decoded::Tombstone { key } => silver.push_tombstone(place, key.as_ref()),
+        Decoded::Malformed { .. } | Decoded::Other { .. } => Ok(()),
     }
 }
 

@@ -148,6 +148,27 @@ impl SilverRows {
         sealed
     }
 
+    /// Whether a record that silver holds already would be refused for itself: what bronze says of
+    /// it must not depend on which layer was written first.
+    ///
+    /// # Errors
+    /// [`Refused::Record`], where [`Self::push`] would have answered so.
+    pub fn fits(&mut self, place: Place<'_>, decoded: &Decoded) -> Result<(), Refused> {
+        let key = match decoded {
+            Decoded::Change(event) if !matches!(event.op, Op::Truncate | Op::Message) => {
+                self.key_row(event)
+            }
+            Decoded::Tombstone { key } if self.rules.key.is_empty() => key.as_ref(),
+            _ => None,
+        };
+        let (Some(key), Some(_)) = (key, &self.schema) else { return Ok(()) };
+        match self.key_values(place, key) {
+            Err(Refused::Record(reason)) => Err(Refused::Record(reason)),
+            // The table has passed it.
+            Ok(_) | Err(Refused::Table(_)) => Ok(()),
+        }
+    }
+
     /// Applies a delete that has no event of its own: a tombstone.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! A lake in a folder: runs of the pipeline on it, and what its tables hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -249,6 +249,22 @@ impl Lake {
             (hash, Row { shape: shape.clone(), values })
         };
         rows.into_iter().map(row).collect()
+    }
+
+    /// Offsets of the records that bronze says were sent before, by table and format.
+    pub(super) fn repeated(&self) -> BTreeMap<(String, &'static str), BTreeSet<String>> {
+        let mut all = BTreeMap::new();
+        for entry in &self.config.tables {
+            let path = entry.bronze(&entry_name(entry)).expect("bronze is on");
+            let (schema, rows) = self.read(&path.relative(), entry.format.as_str());
+            let column = |name| schema.index_of(name).expect("a column of bronze");
+            let place = ["_kafka_partition", "_offset"].map(column);
+            let repeat = column("_repeat");
+            let repeated = rows.iter().filter(|row| row[repeat] == Value::Boolean(true));
+            let offsets = repeated.map(|row| format!("{:?}", place.map(|index| &row[index])));
+            all.insert((path.to_string(), entry.format.as_str()), offsets.collect());
+        }
+        all
     }
 
     /// Bronze has every record once and nothing else.

@@ -143,7 +143,7 @@ impl Replay {
                 let before = before.map(|before| log[before].fingerprint());
                 assert_eq!(before, next.fingerprint, "{tp}@{} is another record", next.offset);
             }
-            let at = start.at.map_or(0, index);
+            let at = index(start.first(log.first().map_or(0, |first| first.offset)));
             self.positions.insert(tp, Position { generation, at, end_told: false });
         }
     }

@@ -76,6 +76,10 @@ pub struct ResolvedTable {
     pub on_lost_table: OnLostTable,
     /// What to do when the source's table was truncated.
     pub on_truncate: OnTruncate,
+    /// How many events of a partition are remembered, to know them when they come again.
+    pub repeat_window: u32,
+    /// Which life of the source this is, in front of every position.
+    pub epoch: u32,
     /// What to do with values that the column's type cannot hold.
     pub out_of_range: OutOfRange,
     /// What to do with records that cannot be understood.
@@ -236,6 +240,8 @@ impl Config {
             on_gap: table.on_gap,
             on_lost_table: table.on_lost_table,
             on_truncate: table.on_truncate,
+            repeat_window: table.repeat_window.unwrap_or(super::REPEAT_WINDOW),
+            epoch: table.epoch,
             out_of_range: table.out_of_range,
             bad_records: table.bad_records.as_ref().unwrap_or(&self.bad_records).clone(),
             records: records::resolve(table.records.as_ref(), &self.records, &path, problems),

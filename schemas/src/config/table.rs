@@ -43,6 +43,11 @@ pub struct Table {
     /// What to do when the consumer group was told of a table that is not there any more.
     #[serde(default)]
     pub on_lost_table: OnLostTable,
+    /// How many events of a partition are remembered, to know those that the source sends again.
+    pub repeat_window: Option<u32>,
+    /// Raised by an operator when positions of the source begin anew.
+    #[serde(default)]
+    pub epoch: u32,
     /// What to do when the source's table was truncated.
     #[serde(default)]
     pub on_truncate: OnTruncate,

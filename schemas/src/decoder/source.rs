@@ -5,7 +5,10 @@
 //! connector's numbers, and last the rank of the op (2: at one place, a delete goes before the
 //! insert that a key change makes of it).
 
+use xxhash_rust::xxh3::Xxh3;
+
 use super::envelope::{Envelope, micros};
+use super::source_position::{BinlogPlace, Parts, postgresql};
 use crate::change_event::{Op, SourceInfo};
 use crate::json::{Json, Kind};
 
@@ -13,6 +16,11 @@ use crate::json::{Json, Kind};
 #[derive(Default)]
 struct Block<'p, 'a> {
     connector: Option<Json<'p, 'a>>,
+    name: Option<Json<'p, 'a>>,
+    db: Option<Json<'p, 'a>>,
+    schema: Option<Json<'p, 'a>>,
+    table: Option<Json<'p, 'a>>,
+    server_id: Option<Json<'p, 'a>>,
     ts_ms: Option<Json<'p, 'a>>,
     ts_us: Option<Json<'p, 'a>>,
     snapshot: Option<Json<'p, 'a>>,
@@ -36,6 +44,11 @@ pub(super) fn read(
         let name = name.text().unwrap_or_default();
         let slot = match name.as_ref() {
             "connector" => &mut block.connector,
+            "name" => &mut block.name,
+            "db" => &mut block.db,
+            "schema" => &mut block.schema,
+            "table" => &mut block.table,
+            "server_id" => &mut block.server_id,
             "ts_ms" => &mut block.ts_ms,
             "ts_us" => &mut block.ts_us,
             "snapshot" => &mut block.snapshot,
@@ -53,22 +66,63 @@ pub(super) fn read(
     let connector = block.connector.and_then(|connector| connector.text());
     let connector = connector.ok_or("`source.connector` is missing")?.into_owned();
     let snapshot = snapshot(block.snapshot)?;
-    let numbers = match connector.as_str() {
-        "postgresql" => postgresql(&block),
-        "mysql" | "mariadb" => binlog(&block),
-        _ => None,
+    let position = match connector.as_str() {
+        "postgresql" => postgresql(block.sequence, block.lsn, block.tx_id),
+        "mysql" | "mariadb" => {
+            let Block { file, pos, row, gtid, server_id, .. } = block;
+            BinlogPlace { file, pos, row, gtid, server_id }.position()
+        }
+        other => Parts { source: json, transaction: envelope.transaction }.position(other),
     };
     // An incremental read carries the position of the change streamed before it, or none.
-    let numbers = numbers.filter(|_| snapshot.as_deref() != Some("incremental"));
+    let position = position.filter(|_| snapshot.as_deref() != Some("incremental"));
     let lane = u8::from(snapshot.is_none());
     let rank = u8::from(!matches!(envelope.op, Op::Delete | Op::Truncate));
+    let writer = block.writer(&connector, json);
+    let identity = position.as_ref().and_then(|position| position.identity.as_deref());
     Ok(SourceInfo {
         ts_us: micros(block.ts_us, block.ts_ms),
-        position: numbers.map(|numbers| format!("{epoch:08x}{lane:02x}{numbers}{rank:02x}")),
+        // All rows that a snapshot reads stand at one place.
+        place: identity.filter(|_| snapshot.is_none()).map(|place| block.place(writer, place)),
+        position: position.map(|at| format!("{epoch:08x}{lane:02x}{}{rank:02x}", at.order)),
+        writer,
         tx: tx(envelope.transaction, &block),
         connector,
         snapshot,
     })
+}
+
+impl Block<'_, '_> {
+    /// Whose positions can be compared: a connector's, and where it reads several logs, one of them.
+    fn writer(&self, connector: &str, json: Json<'_, '_>) -> u64 {
+        let log = match connector {
+            "sqlserver" => self.db,
+            "vitess" => json.get("shard"),
+            _ => None,
+        };
+        let mut hasher = Xxh3::new();
+        hasher.update(connector.as_bytes());
+        for part in [self.name, log] {
+            update(&mut hasher, part);
+        }
+        hasher.digest()
+    }
+
+    fn place(&self, writer: u64, identity: &str) -> u128 {
+        let mut hasher = Xxh3::new();
+        hasher.update(&writer.to_le_bytes());
+        for part in [self.db, self.schema, self.table] {
+            update(&mut hasher, part);
+        }
+        hasher.update(identity.as_bytes());
+        hasher.digest128()
+    }
+}
+
+/// Text with its end, so that no two lists of texts hash alike.
+fn update(hasher: &mut Xxh3, text: Option<Json<'_, '_>>) {
+    hasher.update(text.map_or("", |text| text.raw()).as_bytes());
+    hasher.update(&[0]);
 }
 
 /// `None` for streamed events: `"false"`, false, or nothing at all.
@@ -81,31 +135,6 @@ fn snapshot(json: Option<Json<'_, '_>>) -> Result<Option<String>, String> {
         (_, Some(text)) => Ok(Some(text.into_owned())),
         _ => Err("`source.snapshot` is neither a string nor a boolean".to_owned()),
     }
-}
-
-/// The commit seen before this change, then its own place: the second alone goes back and forth
-/// between transactions that overlapped.
-fn postgresql(block: &Block<'_, '_>) -> Option<String> {
-    let lsn = u64::try_from(block.lsn?.integer()?).ok()?;
-    let sequence = block.sequence.and_then(|sequence| sequence.text());
-    let committed = sequence.as_deref().and_then(first_of_sequence).unwrap_or(0);
-    Some(format!("{committed:016x}{lsn:016x}"))
-}
-
-/// The first element of `["24023119","24023300"]`, where it is not null.
-fn first_of_sequence(sequence: &str) -> Option<u64> {
-    let (first, _) = sequence.trim().strip_prefix('[')?.split_once(',')?;
-    first.trim().strip_prefix('"')?.strip_suffix('"')?.parse().ok()
-}
-
-/// The number of the binlog file, not its name: `999999` is followed by `1000000`.
-fn binlog(block: &Block<'_, '_>) -> Option<String> {
-    let file = block.file?.text()?;
-    let (_, suffix) = file.rsplit_once('.')?;
-    let file: u64 = suffix.parse().ok()?;
-    let pos = u64::try_from(block.pos?.integer()?).ok()?;
-    let row = u32::try_from(block.row.map_or(Some(0), |row| row.integer())?).ok()?;
-    Some(format!("{file:016x}{pos:016x}{row:08x}"))
 }
 
 fn tx(transaction: Option<Json<'_, '_>>, block: &Block<'_, '_>) -> Option<String> {

@@ -1,5 +1,7 @@
 //! What is understood of a record, and what is said of one that is not.
 
+mod positions;
+
 use crate::json::DEPTH_MAX;
 use proptest::prelude::*;
 

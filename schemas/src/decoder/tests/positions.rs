@@ -1,0 +1,149 @@
+//! Positions of connectors that nobody runs here, on events of their documented shapes.
+
+use super::*;
+use crate::change_event::SourceInfo;
+
+/// The source of a change with these members, beside the connector's name.
+fn source_of(connector: &str, source: &str, transaction: &str) -> SourceInfo {
+    let value = format!(
+        r#"{{"op":"c","after":{{}},"transaction":{transaction},"source":{{"connector":"{connector}","name":"n"{source}}}}}"#
+    );
+    change(decode_value(&mut Decoder::new(DecodeOptions::default()), &value)).source
+}
+
+/// Each source but the last stands below the next, with positions of one width, and none is another.
+fn assert_ordered(connector: &str, sources: &[String]) {
+    let infos: Vec<SourceInfo> = sources
+        .iter()
+        .map(|source| match source.split_once(" in ") {
+            Some((source, transaction)) => source_of(connector, source, transaction),
+            None => source_of(connector, source, "null"),
+        })
+        .collect();
+    for pair in infos.windows(2) {
+        let [a, b] = [&pair[0], &pair[1]].map(|info| info.position.clone().expect("a position"));
+        assert!(a < b, "{connector}: {a} {b}");
+        assert_eq!(a.len(), b.len(), "{connector}");
+        assert_ne!(pair[0].place, pair[1].place, "{connector}");
+        assert!(pair[0].place.is_some(), "{connector}");
+    }
+}
+
+#[test]
+fn positions_of_documented_events_order_as_each_source_commits() {
+    let sqlserver = |commit: &str, change: &str, serial: &str| {
+        format!(r#","commit_lsn":"{commit}","change_lsn":"{change}","event_serial_no":{serial}"#)
+    };
+    let lsn = "00000027:00000758:0005";
+    assert_ordered(
+        "sqlserver",
+        &[
+            sqlserver(lsn, "00000027:00000758:0003", "1"),
+            sqlserver(lsn, "00000027:00000758:0003", "2"),
+            sqlserver(lsn, "00000027:00000758:0004", "1"),
+            sqlserver("00000027:00000AC0:0002", "00000027:00000758:0001", "1"),
+        ],
+    );
+    let oracle = |commit: u64, sequence: u32| {
+        format!(r#","scn":"{}","commit_scn":"{commit}","txSeq":{sequence}"#, 9_999 - commit)
+    };
+    assert_ordered("oracle", &[oracle(999, 7), oracle(1_000, 1), oracle(1_000, 2)]);
+    let informix = |commit: &str, change: &str| {
+        format!(r#","commit_lsn":"{commit}","change_lsn":"{change}","txId":"5""#)
+    };
+    assert_ordered(
+        "informix",
+        &[informix("999", "999"), informix("1000", "998"), informix("1000", "1000")],
+    );
+    let db2 =
+        |commit: &str, change: &str| format!(r#","commit_lsn":"{commit}","change_lsn":"{change}""#);
+    assert_ordered(
+        "db2",
+        &[
+            db2("00000000:0000:0000:0000:0000:0017:9a3c", "00000000:0000:0000:0000:0000:0017:9a01"),
+            db2("00000000:0000:0000:0000:0000:0017:9a3c", "00000000:0000:0000:0000:0000:0017:9a02"),
+            db2("00000000:0000:0000:0000:0000:0018:0000", "00000000:0000:0000:0000:0000:0017:9a00"),
+        ],
+    );
+    let vitess = |epoch: u32, rank: &str, order: u32| {
+        format!(
+            r#","shard":"-80","vgtid":"[]" in {{"id":"x","transaction_epoch":{epoch},"transaction_rank":"{rank}","total_order":{order}}}"#
+        )
+    };
+    let beyond = "340282366920938463463374607431768211456";
+    assert_ordered(
+        "vitess",
+        &[
+            vitess(0, "99", 5),
+            vitess(0, "100", 1),
+            vitess(0, "100", 2),
+            vitess(0, beyond, 1),
+            vitess(1, "1", 1),
+        ],
+    );
+    let spanner = |ts: u64, sequence: u32, number: u32| {
+        format!(
+            r#","ts_ns":{ts},"sequence":"{sequence}","mod_number":{number},"server_transaction_id":"t""#
+        )
+    };
+    assert_ordered(
+        "spanner",
+        &[spanner(7, 9, 0), spanner(7, 10, 0), spanner(7, 10, 1), spanner(8, 1, 0)],
+    );
+}
+
+#[test]
+fn what_cannot_be_placed_surely_is_not_recognised_when_it_comes_again() {
+    let without = |connector: &str, source: &str| source_of(connector, source, "null").place;
+    // Before 3.2 several changes of a row may have one number.
+    assert_eq!(without("oracle", r#","commit_scn":"5","scn":"4""#), None);
+    assert!(source_of("oracle", r#","commit_scn":"5""#, "null").position.is_some());
+    assert_eq!(without("oracle", r#","scn":"4","lcr_position":"00ab""#), None);
+    assert_eq!(without("mongodb", r#","ord":1,"ts_ms":5"#), None);
+    assert_eq!(without("vitess", r#","vgtid":"[]""#), None);
+    assert_eq!(without("postgresql", r#","lsn":5,"txId":7,"snapshot":"last""#), None);
+    assert_eq!(without("mysql", r#","file":"b.1","pos":5,"snapshot":"incremental""#), None);
+    for broken in [
+        r#""-5""#,
+        r#""+5""#,
+        r#""5 ""#,
+        r#""""#,
+        "-5",
+        "1.5",
+        "true",
+        "{}",
+        r#""18446744073709551616""#,
+    ] {
+        let source = format!(r#","commit_lsn":{broken},"change_lsn":"5""#);
+        assert_eq!(source_of("informix", &source, "null").position, None, "{broken}");
+    }
+    for broken in [r#""""#, r#"":""#, r#""zz""#, r#""00000027:00000758:00055""#, "5"] {
+        let source = format!(r#","commit_lsn":{broken}"#);
+        assert_eq!(source_of("sqlserver", &source, "null").position, None, "{broken}");
+    }
+    let rank = "9".repeat(78);
+    let transaction =
+        format!(r#"{{"transaction_epoch":1,"transaction_rank":"{rank}","total_order":1}}"#);
+    assert_eq!(source_of("vitess", "", &transaction).position, None, "beyond 256 bits");
+}
+
+#[test]
+fn writers_are_told_apart_by_connector_name_and_log() {
+    let pg = source_of("postgresql", r#","lsn":5,"txId":1,"db":"a""#, "null");
+    let other = source_of("postgresql", r#","lsn":5,"txId":1,"db":"a","schema":"s""#, "null");
+    assert_eq!(pg.writer, other.writer);
+    assert_ne!(pg.place, other.place, "another table");
+    assert_ne!(pg.writer, source_of("mysql", r#","db":"a""#, "null").writer);
+    let database = |db: &str| source_of("sqlserver", &format!(r#","db":"{db}""#), "null").writer;
+    assert_ne!(database("a"), database("b"), "each has a log of its own");
+}
+
+#[test]
+fn a_commit_seen_before_may_differ_when_the_change_comes_again() {
+    let pg = |sequence: &str| {
+        source_of("postgresql", &format!(r#","lsn":9,"txId":3,"sequence":"{sequence}""#), "null")
+    };
+    let (first, again) = (pg(r#"[\"5\",\"9\"]"#), pg(r#"[null,\"9\"]"#));
+    assert_eq!(first.place, again.place);
+    assert_ne!(first.position, again.position);
+}

@@ -1,0 +1,135 @@
+//! Rings fed with events as a connector, its successor and a snapshot write them.
+
+use lakebed_schemas::change_event::{Field, RowShape, SourceInfo};
+use lakebed_schemas::value::Value;
+
+use super::*;
+
+fn tp() -> TopicPartition {
+    TopicPartition::new("t", 0)
+}
+
+fn key(key: i64) -> Row {
+    let fields = vec![Field { name: "id".into(), column_type: None }];
+    Row { shape: RowShape { fields }.into(), values: vec![Value::Long(key)] }
+}
+
+/// The change at a place of the log.
+fn change(op: Op, of: i64, at: u64) -> ChangeEvent {
+    let source = SourceInfo {
+        connector: "postgresql".into(),
+        position: Some(format!("{at:016x}")),
+        place: Some(at.into()),
+        ..SourceInfo::default()
+    };
+    ChangeEvent {
+        op,
+        key: (op != Op::Truncate).then(|| key(of)),
+        before: None,
+        after: None,
+        old_key: None,
+        source,
+        event_ts_us: None,
+        before_json: None,
+        after_json: (op != Op::Delete).then(|| format!("{{\"id\":{of}}}")),
+        source_json: None,
+        schema_hash: None,
+    }
+}
+
+fn read(of: i64, kind: &str) -> ChangeEvent {
+    let mut read = change(Op::Read, of, 0);
+    read.source.snapshot = Some(kind.into());
+    read.source.place = None;
+    read
+}
+
+fn tombstone(of: i64) -> Decoded {
+    Decoded::Tombstone { key: Some(key(of)) }
+}
+
+fn is_repeat(repeats: &mut Repeats, event: ChangeEvent) -> bool {
+    repeats.next(&tp(), &Decoded::Change(event.into())).repeated
+}
+
+#[test]
+fn a_tombstone_shares_the_fate_of_its_delete_whatever_comes_between() {
+    let mut repeats = Repeats::new(10);
+    assert!(!is_repeat(&mut repeats, change(Op::Delete, 1, 5)));
+    assert_eq!(repeats.next(&tp(), &tombstone(1)), Standing { repeated: false, echo: true });
+    assert!(!is_repeat(&mut repeats, change(Op::Create, 1, 6)));
+    // An old task writes the delete again, and the new one between it and its tombstone.
+    assert!(is_repeat(&mut repeats, change(Op::Delete, 1, 5)));
+    assert!(!is_repeat(&mut repeats, change(Op::Update, 1, 7)));
+    assert_eq!(repeats.next(&tp(), &tombstone(1)), Standing { repeated: true, echo: true });
+    // One without a delete is a delete.
+    assert_eq!(repeats.next(&tp(), &tombstone(1)), Standing::default());
+    assert_eq!(repeats.next(&tp(), &Decoded::Tombstone { key: None }), Standing::default());
+}
+
+#[test]
+fn the_same_place_is_another_change_for_another_key_operation_or_partition() {
+    let mut repeats = Repeats::new(10);
+    assert!(!is_repeat(&mut repeats, change(Op::Delete, 1, 5)));
+    assert!(!is_repeat(&mut repeats, change(Op::Create, 2, 5)), "the other half of a key change");
+    let elsewhere = TopicPartition::new("t", 1);
+    let same = Decoded::Change(change(Op::Delete, 1, 5).into());
+    assert!(!repeats.next(&elsewhere, &same).repeated);
+    assert!(repeats.next(&tp(), &same).repeated);
+}
+
+#[test]
+fn snapshot_reads_are_never_repeats_and_a_whole_one_begins_anew() {
+    let mut repeats = Repeats::new(10);
+    assert!(!is_repeat(&mut repeats, change(Op::Create, 1, 5)));
+    assert!(!is_repeat(&mut repeats, read(1, "incremental")));
+    assert!(!is_repeat(&mut repeats, read(1, "incremental")));
+    assert!(is_repeat(&mut repeats, change(Op::Create, 1, 5)), "it runs beside the stream");
+    assert!(!is_repeat(&mut repeats, read(1, "first")));
+    assert!(!is_repeat(&mut repeats, change(Op::Create, 1, 5)));
+}
+
+#[test]
+fn what_has_no_place_or_another_writer_makes_the_past_unknown() {
+    let mut repeats = Repeats::new(10);
+    assert!(!is_repeat(&mut repeats, change(Op::Create, 1, 5)));
+    let mut other = change(Op::Create, 2, 1);
+    other.source.writer = 9;
+    assert!(!is_repeat(&mut repeats, other));
+    assert!(!is_repeat(&mut repeats, change(Op::Create, 1, 5)));
+    let mut unplaced = change(Op::Update, 1, 6);
+    unplaced.source.place = None;
+    assert!(!is_repeat(&mut repeats, unplaced));
+    assert!(!is_repeat(&mut repeats, change(Op::Create, 1, 5)));
+    // What only bronze takes says nothing.
+    let mut keyless = change(Op::Create, 3, 1);
+    keyless.key = None;
+    assert!(!is_repeat(&mut repeats, keyless.clone()));
+    assert!(!is_repeat(&mut repeats, keyless));
+    assert!(is_repeat(&mut repeats, change(Op::Create, 1, 5)));
+}
+
+#[test]
+fn a_truncate_that_comes_again_is_a_repeat() {
+    let mut repeats = Repeats::new(10);
+    assert!(!is_repeat(&mut repeats, change(Op::Truncate, 0, 5)));
+    assert!(!is_repeat(&mut repeats, change(Op::Create, 1, 6)));
+    assert!(is_repeat(&mut repeats, change(Op::Truncate, 0, 5)));
+    assert!(is_repeat(&mut repeats, change(Op::Create, 1, 6)));
+}
+
+#[test]
+fn all_partitions_together_stay_within_the_bound() {
+    let mut repeats = Repeats::new(usize::MAX);
+    assert_eq!(repeats.window(), EVENTS_MAX);
+    for partition in 0..8 {
+        let tp = TopicPartition::new("t", partition);
+        for at in 0..50_000 {
+            repeats.next(&tp, &Decoded::Change(change(Op::Create, 1, at).into()));
+        }
+    }
+    let held: usize = repeats.partitions.values().map(|partition| partition.ring.len()).sum();
+    assert!(held <= EVENTS_MAX, "{held}");
+    repeats.forget(&[tp()]);
+    assert_eq!(repeats.partitions.len(), 7);
+}
