@@ -8,7 +8,6 @@
 mod apply;
 mod names;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use apply::{Applied, RowRefused};
@@ -63,6 +62,11 @@ pub enum Refusal {
         /// In the record.
         found: ColumnType,
     },
+    /// The record's key has more than the table's: rows that the source tells apart would be one.
+    #[error(
+        "the record's key has the field `{0}`, by which the table's rows are not told apart: build the table anew under another name, or name the columns that do under `key`"
+    )]
+    KeyGrown(String),
     /// There is nothing to be a row's key.
     #[error("the record has no key: name the key columns under `key`, or turn silver off")]
     NoKey,
@@ -190,6 +194,20 @@ pub fn key_plan(
     Ok(KeyPlan { slots, shape: Arc::clone(shape) })
 }
 
+/// Refuses record keys of a shape that tells more rows apart than the key of `schema` does.
+///
+/// # Errors
+/// When the shape has a field that is no key column.
+pub fn refuse_grown_key(schema: &TableSchema, shape: &RowShape) -> Result<(), Refusal> {
+    let keys = schema.key_indexes();
+    let is_key =
+        |field: &&Field| keys.iter().any(|index| schema.columns[*index].source_name == field.name);
+    match shape.fields.iter().find(|field| !is_key(field)) {
+        Some(field) => Err(Refusal::KeyGrown(field.name.clone())),
+        None => Ok(()),
+    }
+}
+
 /// Indexes of the columns that are the source's.
 fn data_columns(schema: &TableSchema) -> Vec<usize> {
     let names = schema.columns.iter().enumerate();
@@ -203,9 +221,11 @@ fn place(
     field: &Field,
     rules: &Rules,
 ) -> Result<Option<usize>, Refusal> {
-    let of_name = |column: &Column| column.source_name == field.name;
+    let of_name =
+        |column: &Column| column.source_name == field.name && !silver::is_system(&column.name);
+    let columns = next.columns.iter().enumerate();
     let mut candidates: Vec<usize> =
-        data_columns(next).into_iter().filter(|index| of_name(&next.columns[*index])).collect();
+        columns.filter(|(_, column)| of_name(column)).map(|(index, _)| index).collect();
     let key =
         candidates.iter().copied().find(|index| stored.key.contains(&next.columns[*index].name));
     let Some(found) = wanted(field, key.is_some(), rules) else { return Ok(None) };
@@ -237,8 +257,7 @@ fn key_type(column: &Column, found: ColumnType) -> Refusal {
 }
 
 fn push(schema: &mut TableSchema, source_name: &str, column_type: ColumnType) -> usize {
-    let taken: BTreeSet<&str> = schema.columns.iter().map(|column| column.name.as_str()).collect();
-    let name = column_name(source_name, |name| taken.contains(name));
+    let name = column_name(source_name, |name| schema.index_of(name).is_some());
     schema.columns.push(Column { name, source_name: source_name.to_owned(), column_type, id: 0 });
     schema.columns.len() - 1
 }

@@ -4,6 +4,7 @@ mod gaps;
 mod hidden;
 mod registries;
 mod repeats;
+mod schema_changes;
 mod starts;
 mod telemetry;
 mod world;

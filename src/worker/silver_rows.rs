@@ -328,6 +328,9 @@ impl SilverRows {
                     }
                     refusal => refused(refusal),
                 })?;
+                if self.rules.key.is_empty() {
+                    evolve::refuse_grown_key(schema, &key.shape).map_err(refused)?;
+                }
                 keep(&mut self.key_plans, plan)
             }
         };

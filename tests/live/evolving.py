@@ -33,10 +33,10 @@ class PostgresSource:
     # The statements of each step; what they do to rows comes after what they do to columns.
     create = (
         """CREATE TABLE item (id int PRIMARY KEY, touched int NOT NULL DEFAULT 0, n int, f real,
-           price numeric(8,2), q numeric(8,2), note text, gone text, body text)""",
+           price numeric(8,2), q numeric(8,2), note text, gone text, body text, list int[])""",
         "ALTER TABLE item ALTER body SET STORAGE EXTERNAL",
         f"""INSERT INTO item SELECT i, 0, i, i / 4.0, i + 0.25, i + 0.5, 'note ' || i, 'gone ' || i,
-            repeat(chr(97 + i % 26), {BODY}) FROM generate_series(1, {STABLE}) i""",
+            repeat(chr(97 + i % 26), {BODY}), ARRAY[i, NULL] FROM generate_series(1, {STABLE}) i""",
         "CREATE TABLE again (id int PRIMARY KEY, a text)",
         "INSERT INTO again VALUES (1, 'one'), (2, 'two'), (3, 'three')",
         "CREATE TABLE rekeyed (id int PRIMARY KEY, v text)",
@@ -47,7 +47,8 @@ class PostgresSource:
     )
     widen = (
         """ALTER TABLE item ALTER n TYPE bigint, ALTER f TYPE double precision,
-           ALTER price TYPE numeric(12,2), ALTER q TYPE numeric(10,4)""",
+           ALTER price TYPE numeric(12,2), ALTER q TYPE numeric(10,4), ALTER list TYPE bigint[]""",
+        "UPDATE item SET list = ARRAY[5000000000, id] WHERE id < 9",
     )
     names = ('ALTER TABLE item ADD "a b" text, ADD a_b text, ADD _cdc_op text, ADD _file text',)
     named = "\"a b\" = 'blank', a_b = 'line', _cdc_op = 'mine', _file = 'f'"

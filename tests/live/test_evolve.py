@@ -1,8 +1,8 @@
 """Tables that change their shape under load, at both databases, through Debezium as it is.
 
 One run for the whole module: columns come, widen, change their names, go and come back as something
-else; a table is dropped and made anew; keys change while a long text stays as it is; rows that no
-event told of are read again by an incremental snapshot; Connect and Lakebed are killed meanwhile.
+else; a table is dropped and made anew, another truncated; keys change while a long text stays as it is;
+rows that no event told of are read again by an incremental snapshot; Connect and Lakebed are killed meanwhile.
 """
 
 import json
@@ -62,7 +62,7 @@ class Follower:
             for table in TABLES
             for form in FORMATS
         }
-        batch = {"max_age": "500ms", "max_rows": 500}
+        batch = {"max_age": "1s", "max_rows": 500}
         self.config = tables.config(
             kafka.lakebed_config(), location, list(self.entries.values()), GROUP, batch=batch
         )
@@ -161,6 +161,10 @@ def change_columns(sources: list[Source], follower: Follower) -> None:
             "UPDATE again SET a = 'uno' WHERE id = 1",
         )
         each("again", "INSERT INTO again VALUES (1, 11, 'eleven'), (4, 44, NULL)")
+        each(
+            ("TRUNCATE TABLE cleared",),
+            "INSERT INTO cleared VALUES (5, 'after'), (77, 'after')",
+        )
         # A text can be longer than any number: rows of before could not be found any more.
         each("rekey", "INSERT INTO rekeyed VALUES ('three', 'three')")
 
@@ -199,8 +203,8 @@ def kill_the_worker(sources: list[Source], connect: Connect, kafka: Kafka) -> di
     return {source.kind: repeats(kafka, source.topic("item")) for source in sources}
 
 
-# A key that changes twice in what is sent again takes the long text with it only if the repeat is
-# recognised: its first row is gone by then.
+# What is sent again begins with keys that are gone by then: a long text moves on only if repeats
+# are recognised, which they are not yet.
 MOVES = False
 
 
@@ -297,6 +301,19 @@ def test_columns_widen_in_iceberg_and_are_wide_in_delta(evolved, kind):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_widened_column_is_found_by_its_values(evolved, kind):
+    """Bounds of before the change are as narrow as the column was."""
+    place = evolved.entries[kind, "item", "iceberg"].place(evolved.location, "silver")
+    table = with_pyiceberg.table(place)
+    for wanted, predicate in ((lambda n: n >= 5_000_000_000, "n >= 5000000000"),
+                              (lambda n: n < 30, "n < 30")):  # fmt: skip
+        rows = evolved.rows(kind, "item", "iceberg")
+        ids = sorted(row["id"] for row in rows if row["n"] is not None and wanted(row["n"]))
+        found = table.scan(predicate, selected_fields=("id",)).to_arrow()["id"].to_pylist()
+        assert sorted(found) == ids and len(ids) > 5
+
+
 READERS = [("iceberg", name) for name in readers.ICEBERG] + [
     ("delta", name) for name in readers.DELTA
 ]
@@ -313,10 +330,8 @@ def test_every_reader_reads_the_same(evolved, form, name):
 
 
 def test_spark_reads_the_same(evolved, spark):
-    wanted = [(kind, form) for kind in KINDS for form in FORMATS]
-    places = [
-        (form, evolved.entries[kind, "item", form].place(evolved.location, "silver"))
-        for kind, form in wanted
-    ]
-    for (kind, form), rows in zip(wanted, spark.read_all(places), strict=True):
-        tables.same(tables.in_order(rows), evolved.rows(kind, "item", form), f"{kind} {form}")
+    kind = PostgresSource.kind
+    places = [evolved.entries[kind, "item", form].place(evolved.location, "silver") for form in FORMATS]
+    found = spark.read_all(list(zip(FORMATS, places, strict=True)))
+    for form, rows in zip(FORMATS, found, strict=True):
+        tables.same(tables.in_order(rows), evolved.rows(kind, "item", form), form)

@@ -254,6 +254,26 @@ fn keys_come_out_in_the_tables_key_order() {
 }
 
 #[test]
+fn a_key_with_another_column_is_refused() {
+    let fields = shape(&[("a", Some(ColumnType::Int)), ("b", Some(ColumnType::Text))]);
+    let schema = create(&fields, &["a".to_owned()], &ICEBERG).expect("schema");
+    let known = shape(&[("a", Some(ColumnType::Int))]);
+    assert_eq!(refuse_grown_key(&schema, &known), Ok(()));
+    assert_eq!(refuse_grown_key(&schema, &fields), Err(Refusal::KeyGrown("b".into())));
+}
+
+#[test]
+fn what_is_inside_a_list_is_promoted_or_wide_from_the_start() {
+    use ColumnType as T;
+    let list = |element| T::List(Box::new(element));
+    let widened = evolved(list(T::Int), list(T::Long), &ICEBERG);
+    assert_eq!(widened, ["id int", "v list<long>"]);
+    assert_eq!(evolved(list(T::Int), list(T::Long), &DELTA), ["id long", "v list<long>"]);
+    let other = evolved(list(T::Int), list(T::Text), &ICEBERG);
+    assert_eq!(other, ["id int", "v list<int>", "v__2 list<text>"]);
+}
+
+#[test]
 fn a_row_of_another_shape_is_refused() {
     let fields = id_and("v", ColumnType::Text);
     let schema = create(&fields, &key(), &ICEBERG).expect("schema");

@@ -60,6 +60,7 @@ macro_rules! conformance_tests {
             rows: a_table_opened_again_has_the_same_index
             rows: a_schema_changes_in_the_commit_of_its_data
             rows: two_writers_may_add_columns_at_once
+            rows: a_name_that_another_writer_took_is_read_again
             rows: bronze_lands_in_its_partitions
             rows: placeholders_keep_what_the_row_had
             rows: every_type_reads_back_as_it_was_written

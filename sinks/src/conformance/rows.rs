@@ -114,6 +114,38 @@ pub async fn a_schema_changes_in_the_commit_of_its_data(factory: &dyn LogFactory
     assert_eq!(table.silver().await.index().len(), 4);
 }
 
+/// Two processes give one name to columns of two kinds: the loser drops its batch, whose rows fit
+/// the table no more, and neither halts nor mixes the two.
+pub async fn a_name_that_another_writer_took_is_read_again(factory: &dyn LogFactory) {
+    let table = Fixture::new(factory);
+    let mut one = table.silver_on(table.create(&silver_schema()).await).await;
+    commit(&mut one, batch(0, &[(1, Some("one"))])).await;
+    let known = table.open().await.head().schema.clone();
+    // The loser knows of the winner's version, or finds it when it commits.
+    for has_seen in [false, true] {
+        let (start, partition) = if has_seen { (2, 6) } else { (1, 5) };
+        let name = format!("blue{start}");
+        let mut two = table.silver().await;
+        let wide = |mut batch: UpsertBatch, column_type: ColumnType, value: Value| {
+            batch.schema = with_column(known.clone(), &name, column_type);
+            batch.changes.iter_mut().for_each(|change| {
+                change.row.iter_mut().for_each(|row| row.push(value.clone()));
+            });
+            batch
+        };
+        let text = Value::Text("b".to_owned());
+        commit(&mut one, wide(batch(start, &[(2, Some("two"))]), ColumnType::Text, text)).await;
+        if has_seen {
+            two.refresh().await.expect("refreshed");
+        }
+        let other = batch_of(partition, 0, &[(50, Some("fifty"))]);
+        let other = wide(other, ColumnType::Long, Value::Long(7));
+        assert_eq!(two.write(other).await.expect("settled"), Written::Overtaken);
+        let seen = table.names().await;
+        assert_eq!(seen, expected(&[(1, "one"), (2, "two")]));
+    }
+}
+
 /// Two processes evolve the table in a race: the loser's files are written again.
 pub async fn two_writers_may_add_columns_at_once(factory: &dyn LogFactory) {
     let table = Fixture::new(factory);

@@ -74,7 +74,6 @@ fn new_field(column: &Column) -> NestedField {
 }
 
 fn promoted(field: &NestedField, column: &Column) -> Result<NestedField> {
-    use PrimitiveType as P;
     let refused = |what: String| {
         Error::invalid(format!("column `{}` (field id {}) {what}", field.name, field.id))
     };
@@ -84,7 +83,23 @@ fn promoted(field: &NestedField, column: &Column) -> Result<NestedField> {
     let ids = field_ids::field_ids(column.id, &column.column_type);
     let wanted = to_type(&column.column_type, &ids);
     let mut promoted = field.clone();
-    let allowed = match (field.field_type.as_ref(), &wanted) {
+    // What is inside a column may have ids of another engine's choice: where nothing changes, it
+    // stays as it is.
+    let nested = !wanted.is_primitive();
+    if nested && column_type(&field.field_type, &field.name)? == column.column_type {
+        return Ok(promoted);
+    }
+    if !promotes(&field.field_type, &wanted) {
+        return Err(refused(format!("cannot change from {} to {wanted}", field.field_type)));
+    }
+    promoted.field_type = Box::new(wanted);
+    Ok(promoted)
+}
+
+/// Whether a field of type `from` may become one of type `to`, itself or inside.
+fn promotes(from: &Type, to: &Type) -> bool {
+    use PrimitiveType as P;
+    match (from, to) {
         (Type::Primitive(from), Type::Primitive(to)) => match (from, to) {
             (P::Int, P::Long) | (P::Float, P::Double) => true,
             (
@@ -93,16 +108,12 @@ fn promoted(field: &NestedField, column: &Column) -> Result<NestedField> {
             ) => from <= to && old == new,
             (from, to) => from == to,
         },
-        // Nested types only ever stay as they are.
-        _ => column_type(&field.field_type, &field.name)? == column.column_type,
-    };
-    if !allowed {
-        return Err(refused(format!("cannot change from {} to {wanted}", field.field_type)));
+        (Type::List(from), Type::List(to)) => {
+            let (from, to) = (&from.element_field, &to.element_field);
+            from.id == to.id && promotes(&from.field_type, &to.field_type)
+        }
+        (from, to) => from == to,
     }
-    if wanted.is_primitive() {
-        promoted.field_type = Box::new(wanted);
-    }
-    Ok(promoted)
 }
 
 fn to_type(column_type: &ColumnType, ids: &FieldIds) -> Type {
@@ -381,10 +392,12 @@ mod tests {
 
     #[test]
     fn columns_are_added_and_promoted_and_nothing_else() {
+        let list = |element| ColumnType::List(Box::new(element));
         let before = TableSchema {
             columns: vec![
                 column(1, "id", ColumnType::Int),
                 column(2, "price", ColumnType::Decimal { precision: 9, scale: 2 }),
+                column(3, "counts", list(ColumnType::Int)),
             ],
             ..Default::default()
         };
@@ -392,9 +405,12 @@ mod tests {
         let mut wider = before.clone();
         wider.columns[0].column_type = ColumnType::Long;
         wider.columns[1].column_type = ColumnType::Decimal { precision: 18, scale: 2 };
-        wider.columns.push(column(3, "tags", ColumnType::List(Box::new(ColumnType::Text))));
+        wider.columns[2].column_type = list(ColumnType::Long);
+        wider.columns.push(column(4, "tags", list(ColumnType::Text)));
         let evolved = evolve(&current, &wider, 1).expect("evolves");
-        assert_eq!(evolved.field_by_id(10_300).map(|field| field.name.as_str()), Some("element"));
+        let inside = |id| evolved.field_by_id(id).map(|field| field.field_type.to_string());
+        assert_eq!(inside(10_300).as_deref(), Some("long"));
+        assert_eq!(inside(10_400).as_deref(), Some("string"));
 
         let refused = |change: &dyn Fn(&mut TableSchema)| {
             let mut next = before.clone();
@@ -404,6 +420,8 @@ mod tests {
         assert!(refused(&|s| s.columns[0].column_type = ColumnType::Text).contains("`id`"));
         assert!(refused(&|s| s.columns[0].name = "key".into()).contains("renamed"));
         assert!(refused(&|s| s.columns.truncate(1)).contains("`price`"));
+        let text_inside = refused(&|s| s.columns[2].column_type = list(ColumnType::Text));
+        assert!(text_inside.contains("`counts`"), "{text_inside}");
         assert!(
             refused(&|s| {
                 s.columns[1].column_type = ColumnType::Decimal { precision: 9, scale: 3 };

@@ -16,21 +16,35 @@ pub(super) struct Merged {
 
 /// The table's columns, promoted where the batch's are wider, and then the batch's new ones.
 ///
+/// `is_new` says of a column of the batch, by index, that the table did not have it when the rows
+/// were planned. `None` where the name of such a column has been given to something else since: by
+/// another writer, so the rows have to be planned again.
+///
 /// # Errors
-/// `Invalid` where a column has two types of which neither is a promotion of the other.
-pub(super) fn merge(table: &TableSchema, batch: &TableSchema) -> Result<Merged> {
+/// `Invalid` where any other column has two types of which neither is a promotion of the other.
+pub(super) fn merge(
+    table: &TableSchema,
+    batch: &TableSchema,
+    is_new: impl Fn(usize) -> bool,
+) -> Result<Option<Merged>> {
     let mut schema = table.clone();
     let mut sources: Vec<Option<usize>> = Vec::with_capacity(batch.columns.len());
     for column in &mut schema.columns {
         let source = batch.index_of(&column.name);
-        if let Some(source) = source {
-            let ours = &batch.columns[source].column_type;
-            if promotes(&column.column_type, ours) {
-                column.column_type = ours.clone();
-            } else if column.column_type != *ours && !promotes(ours, &column.column_type) {
+        if let Some(at) = source {
+            let ours = &batch.columns[at];
+            if is_new(at) && ours.source_name != column.source_name {
+                return Ok(None);
+            }
+            if promotes(&column.column_type, &ours.column_type) {
+                column.column_type = ours.column_type.clone();
+            } else if !holds(&ours.column_type, &column.column_type) {
+                if is_new(at) {
+                    return Ok(None);
+                }
                 return Err(Error::invalid(format!(
-                    "column `{}` is {:?} in the table and {ours:?} in the batch",
-                    column.name, column.column_type
+                    "column `{}` is {} in the table and {} in the batch",
+                    column.name, column.column_type, ours.column_type
                 )));
             }
         }
@@ -44,7 +58,7 @@ pub(super) fn merge(table: &TableSchema, batch: &TableSchema) -> Result<Merged> 
             sources.push(Some(source));
         }
     }
-    Ok(Merged { schema, sources })
+    Ok(Some(Merged { schema, sources }))
 }
 
 impl Merged {
@@ -90,6 +104,10 @@ mod tests {
     use super::*;
     use lakebed_schemas::column::Column;
 
+    fn known(_: usize) -> bool {
+        false
+    }
+
     fn schema(columns: &[(&str, ColumnType, i32)]) -> TableSchema {
         let columns = columns.iter().map(|(name, column_type, id)| Column {
             name: (*name).into(),
@@ -105,7 +123,7 @@ mod tests {
         let table = schema(&[("a", ColumnType::Int, 1), ("gone", ColumnType::Text, 2)]);
         let batch = schema(&[("new", ColumnType::Text, 0), ("a", ColumnType::Long, 0)]);
 
-        let merged = merge(&table, &batch).expect("compatible");
+        let merged = merge(&table, &batch, known).expect("compatible").expect("no name is taken");
 
         let expected = schema(&[
             ("a", ColumnType::Long, 1),
@@ -122,7 +140,7 @@ mod tests {
     fn a_batch_that_is_narrower_than_the_table_is_widened() {
         let table = schema(&[("a", ColumnType::Long, 1)]);
         let batch = schema(&[("a", ColumnType::Int, 0)]);
-        let merged = merge(&table, &batch).expect("compatible");
+        let merged = merge(&table, &batch, known).expect("compatible").expect("no name is taken");
         assert_eq!(merged.schema, table);
         assert!(merged.is_identity());
     }
@@ -132,16 +150,30 @@ mod tests {
         let list = |element| ColumnType::List(Box::new(element));
         let table = schema(&[("a", list(ColumnType::Long), 1)]);
         let narrow = schema(&[("a", list(ColumnType::Int), 0)]);
-        assert_eq!(merge(&table, &narrow).expect("the table holds it").schema, table);
-        let other = schema(&[("a", list(ColumnType::Text), 0)]);
-        assert!(merge(&table, &other).is_err());
+        let merged = merge(&table, &narrow, known).expect("the table holds it").expect("as it is");
+        assert_eq!(merged.schema, table);
+        let other = schema(&[("a", list(ColumnType::Text), 1)]);
+        assert!(merge(&table, &other, known).is_err());
     }
 
     #[test]
     fn another_type_is_refused_by_name() {
         let table = schema(&[("a", ColumnType::Long, 1)]);
-        let batch = schema(&[("a", ColumnType::Text, 0)]);
-        let error = merge(&table, &batch).expect_err("incompatible");
+        let batch = schema(&[("a", ColumnType::Text, 1)]);
+        let error = merge(&table, &batch, known).expect_err("incompatible");
         assert!(error.to_string().contains("`a`"), "{error}");
+    }
+
+    #[test]
+    fn a_new_column_whose_name_another_writer_has_used_is_planned_again() {
+        let table = schema(&[("a", ColumnType::Long, 1)]);
+        let other_type = schema(&[("a", ColumnType::Text, 0)]);
+        assert!(matches!(merge(&table, &other_type, |_| true), Ok(None)));
+        let mut other_source = schema(&[("a", ColumnType::Long, 0)]);
+        other_source.columns[0].source_name = "A".into();
+        assert!(matches!(merge(&table, &other_source, |_| true), Ok(None)));
+        let same = schema(&[("a", ColumnType::Long, 0)]);
+        let merged = merge(&table, &same, |_| true).expect("fits").expect("fits");
+        assert_eq!(merged.schema, table);
     }
 }

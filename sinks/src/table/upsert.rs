@@ -9,6 +9,7 @@ use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::position::{Checkpoint, Fit};
 use lakebed_schemas::value::{Value, key_hash};
 use roaring::RoaringBitmap;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::evolve;
@@ -130,7 +131,9 @@ impl UpsertTable {
         }
         self.index.sync(&self.storage, self.settler.head()).await?;
         let (delta, freshness) = (batch.delta.clone(), batch.freshness);
-        let (mut plan, mut stats) = self.plan(batch).await?;
+        let Some((mut plan, mut stats)) = self.plan(batch).await? else {
+            return Ok(columns_overtaken());
+        };
         let files = loop {
             let staged =
                 writer::stage(&self.storage, &plan.schema, &plan.files, &self.options.writer)
@@ -156,7 +159,10 @@ impl UpsertTable {
                     break next_to_base.then_some((version, staged)).ok_or(version);
                 }
                 Settled::Overtaken => return Ok(Written::Overtaken),
-                Settled::Restage => plan = plan.carried_to(self.settler.log())?,
+                Settled::Restage => match plan.carried_to(self.settler.log())? {
+                    Some(carried) => plan = carried,
+                    None => return Ok(columns_overtaken()),
+                },
             }
         };
         let version = match files {
@@ -171,9 +177,13 @@ impl UpsertTable {
     }
 
     /// Everything that follows from the batch and the rows it replaces, before any file exists.
-    async fn plan(&self, mut batch: UpsertBatch) -> Result<(Plan, WriteStats)> {
+    /// `None` where another writer has made columns that the batch does not know of.
+    async fn plan(&self, mut batch: UpsertBatch) -> Result<Option<(Plan, WriteStats)>> {
         let head = self.settler.head();
-        let merged = evolve::merge(&head.schema, &batch.schema)?;
+        let is_new = |at: usize| batch.schema.columns[at].id == 0;
+        let Some(merged) = evolve::merge(&head.schema, &batch.schema, is_new)? else {
+            return Ok(None);
+        };
         if !merged.is_identity() {
             for change in &mut batch.changes {
                 change.row = change.row.take().map(|row| merged.remap(row));
@@ -208,8 +218,16 @@ impl UpsertTable {
             };
             keys.push((hash, place));
         }
-        Ok((Plan { schema, truncated, keys, files: files.into_vec() }, stats))
+        let known = head.schema.columns.len();
+        let plan = Plan { schema, known, truncated, keys, files: files.into_vec() };
+        Ok(Some((plan, stats)))
     }
+}
+
+/// Read again, the records are planned for the columns that are there now.
+fn columns_overtaken() -> Written {
+    warn!("another writer has given the name of a new column to another one: batch dropped");
+    Written::Overtaken
 }
 
 /// Two rows of one key in one batch would both live.
@@ -238,6 +256,8 @@ fn is_of(file: &DataFile, topics: &BTreeSet<Arc<str>>) -> bool {
 struct Plan {
     /// The table's schema once the batch is in.
     schema: Arc<TableSchema>,
+    /// How many columns the table had when the rows were planned; those behind them are new.
+    known: usize,
     /// Topics whose rows go.
     truncated: BTreeSet<Arc<str>>,
     /// Key hash, and file (by index) and position of its new row; `None` deletes.
@@ -270,15 +290,21 @@ impl Plan {
         change.schema = (head.schema != *self.schema).then(|| self.schema.as_ref().clone());
     }
 
-    /// Whether files written with this plan's schema may be committed on a head with that one.
-    fn fits(&self, log: &dyn TableLog) -> Result<bool> {
-        let merged = evolve::merge(&log.head().schema, &self.schema)?;
-        Ok(merged.is_identity() && log.assign_ids(&merged.schema) == *self.schema)
+    fn merged_into(&self, table: &TableSchema) -> Result<Option<evolve::Merged>> {
+        evolve::merge(table, &self.schema, |at| at >= self.known)
     }
 
-    /// The same rows in the schema that they have on the log's head.
-    fn carried_to(self, log: &dyn TableLog) -> Result<Self> {
-        let merged = evolve::merge(&log.head().schema, &self.schema)?;
+    /// Whether files written with this plan's schema may be committed on a head with that one.
+    fn fits(&self, log: &dyn TableLog) -> Result<bool> {
+        let merged = self.merged_into(&log.head().schema)?;
+        Ok(merged.is_some_and(|merged| {
+            merged.is_identity() && log.assign_ids(&merged.schema) == *self.schema
+        }))
+    }
+
+    /// The same rows in the schema that they have on the log's head; `None` if they have none.
+    fn carried_to(self, log: &dyn TableLog) -> Result<Option<Self>> {
+        let Some(merged) = self.merged_into(&log.head().schema)? else { return Ok(None) };
         let schema = Arc::new(log.assign_ids(&merged.schema));
         let remap = |file: Arc<FileRows>| {
             let file = Arc::unwrap_or_clone(file);
@@ -287,7 +313,8 @@ impl Plan {
         };
         let Self { truncated, keys, files, .. } = self;
         let files = files.into_iter().map(remap).collect();
-        Ok(Self { schema, truncated, keys, files })
+        let known = log.head().schema.columns.len();
+        Ok(Some(Self { schema, known, truncated, keys, files }))
     }
 
     /// Tells the index where the keys are now. `version` is the plan's commit, right on top of the
