@@ -204,8 +204,8 @@ def kill_the_worker(sources: list[Source], connect: Connect, kafka: Kafka) -> di
 
 
 # What is sent again begins with keys that are gone by then: a long text moves on only if repeats
-# are recognised, which they are not yet.
-MOVES = False
+# are recognised.
+MOVES = True
 
 
 def repeats(kafka: Kafka, topic: str) -> int:
