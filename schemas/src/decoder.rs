@@ -1,5 +1,5 @@
 //! From a Kafka record to a change event: Debezium's envelope, as JSON with and without inline
-//! schema, and whatever [`crate::wire`] and [`flat`] bring to that form.
+//! schema, and whatever [`crate::wire`] and `flat` bring to that form.
 //!
 //! Takes untrusted bytes: whatever they are, the answer is a [`Decoded`], and a record that cannot
 //! be understood comes back with a reason that names the place and the expectation, never a value

@@ -18,7 +18,7 @@ pub struct Kafka {
     pub security: Security,
     /// The Kafka Connect cluster whose connectors write the topics: for `lakebed check` alone.
     pub connect: Option<Connect>,
-    /// librdkafka properties, but for [`OWNED_PROPERTIES`].
+    /// librdkafka properties, but for [`super::OWNED_PROPERTIES`].
     #[serde(default)]
     pub properties: Properties,
 }

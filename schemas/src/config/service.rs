@@ -10,11 +10,11 @@ use super::{ByteSize, HTTP_LISTEN, Interval};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
-    /// See [`BATCH_AGE_MAX`].
+    /// See [`super::BATCH_AGE_MAX`].
     pub max_age: Option<Interval>,
-    /// See [`BATCH_ROWS_MAX`].
+    /// See [`super::BATCH_ROWS_MAX`].
     pub max_rows: Option<u64>,
-    /// See [`BATCH_BYTES_MAX`].
+    /// See [`super::BATCH_BYTES_MAX`].
     pub max_bytes: Option<ByteSize>,
 }
 
@@ -32,7 +32,7 @@ pub enum BadRecords {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
-    /// See [`MEMORY_MAX`].
+    /// See [`super::MEMORY_MAX`].
     pub max: Option<ByteSize>,
 }
 
@@ -40,9 +40,9 @@ pub struct Memory {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Maintenance {
-    /// Table versions kept, at least; see [`VERSIONS_MIN`], which is also the least allowed.
+    /// Table versions kept, at least; see [`super::VERSIONS_MIN`], which is also the least allowed.
     pub versions_min: Option<usize>,
-    /// Age below which nothing is deleted; see [`AGE_MIN`], which is also the least allowed.
+    /// Age below which nothing is deleted; see [`super::AGE_MIN`], which is also the least allowed.
     pub age_min: Option<Interval>,
     /// Rewriting of small files and dead rows.
     pub compaction: Option<bool>,
