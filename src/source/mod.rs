@@ -24,6 +24,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use lakebed_schemas::decoder::RecordRef;
 use lakebed_schemas::position::{NextOffset, TopicPartition};
 use tokio::sync::oneshot;
 
@@ -57,6 +58,24 @@ impl Message {
         let headers: usize =
             self.headers.iter().map(|(name, value)| 48 + name.len() + len(value)).sum();
         size_of::<Self>() + len(&self.key) + len(&self.value) + headers
+    }
+
+    /// Its headers, borrowed: what [`Self::record`] wants.
+    pub fn header_refs(&self) -> Vec<(&str, Option<&[u8]>)> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect()
+    }
+
+    /// As the decoder takes it.
+    pub fn record<'a>(&'a self, headers: &'a [(&'a str, Option<&'a [u8]>)]) -> RecordRef<'a> {
+        RecordRef {
+            topic: &self.tp.topic,
+            partition: self.tp.partition,
+            offset: self.offset,
+            timestamp_ms: self.timestamp_ms,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers,
+        }
     }
 
     /// By which a re-created topic is noticed: xxh3-64 over timestamp, key and value.

@@ -9,6 +9,7 @@ mod intake;
 mod layers;
 mod messages;
 mod open_batch;
+mod progress;
 mod repeats;
 mod schema_texts;
 mod sealed;

@@ -11,13 +11,14 @@ use lakebed_schemas::bronze;
 use lakebed_schemas::change_event::Decoded;
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::config::BadRecords;
-use lakebed_schemas::decoder::{Decoder, Kept, LimitName, NEW_KEY, RecordRef};
-use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
+use lakebed_schemas::decoder::{Decoder, Kept, LimitName, NEW_KEY};
+use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::Value;
 use lakebed_schemas::wire::{SchemaId, SchemaText};
 use lakebed_sinks::table::{AppendBatch, UpsertBatch};
 
 use super::layers::Layers;
+use super::progress::Progress;
 use super::repeats::{Repeats, Standing};
 use super::sealed::Sealed;
 use super::silver_rows::{Place, Refused, SilverRows};
@@ -42,37 +43,6 @@ pub struct BatchLimits {
     pub quiet_every: Duration,
     /// How many events of a partition are remembered, to know them when they come again; 0: none.
     pub repeat_window: usize,
-}
-
-/// How far one layer has got in this batch.
-#[derive(Default)]
-struct Progress {
-    /// Next offset in the table, by topic-partition; absent where it has none.
-    stored: BTreeMap<TopicPartition, i64>,
-    delta: CheckpointDelta,
-}
-
-impl Progress {
-    fn wants(&self, tp: &TopicPartition, offset: i64) -> bool {
-        let taken = self.delta.ranges.get(tp).map(|range| range.end);
-        taken.or(self.stored.get(tp).copied()).is_none_or(|next| offset >= next)
-    }
-
-    fn extend(&mut self, tp: &TopicPartition, offset: i64, next: i64, fingerprint: Option<u64>) {
-        let start = self.stored.get(tp).copied().unwrap_or(offset);
-        self.delta.extend(tp, start, next, fingerprint);
-    }
-
-    /// Moves on without a record: markers and compacted stretches hold none.
-    fn reach(&mut self, tp: &TopicPartition, next: i64) {
-        let range = self.delta.ranges.get(tp).copied();
-        let at = range.map(|range| range.end).or(self.stored.get(tp).copied());
-        // Before the first record of a topic there is nothing to say.
-        if let Some(at) = at.filter(|at| next > *at) {
-            let fingerprint = range.and_then(|range| range.fingerprint);
-            self.extend(tp, at, next, fingerprint);
-        }
-    }
 }
 
 /// The open batch of one table entry.
@@ -198,8 +168,8 @@ impl OpenBatch {
         if !for_bronze && !for_silver && self.repeats.window() == 0 {
             return Vec::new();
         }
-        let headers: Vec<(&str, Option<&[u8]>)> = header_refs(message);
-        self.decoder.missing_schemas(&record_ref(message, &headers))
+        let headers = message.header_refs();
+        self.decoder.missing_schemas(&message.record(&headers))
     }
 
     /// Takes over a schema of the registry.
@@ -222,22 +192,22 @@ impl OpenBatch {
         let for_bronze = self.has_bronze && self.bronze_progress.wants(&tp, offset);
         let for_silver = self.silver.is_some() && self.silver_progress.wants(&tp, offset);
         let weight = message.weight();
-        if !for_bronze && !for_silver && self.repeats.window() == 0 {
+        let is_known = !for_bronze && !for_silver;
+        if is_known && self.repeats.window() == 0 {
             self.passed_bytes += weight;
             return Ok(());
         }
-        let headers = header_refs(&message);
-        let record = record_ref(&message, &headers);
+        let headers = message.header_refs();
+        let record = message.record(&headers);
         let decoded = self.decoder.decode(&record);
         let standing = self.repeats.next(&tp, &decoded);
-        if !for_bronze && !for_silver {
+        if is_known {
             self.passed_bytes += weight;
             return Ok(());
         }
         if let Some(reason) = self.decoder.refusal() {
             return Err(format!("{tp}@{offset}: {reason}"));
         }
-        let place = Place { tp: &tp, offset };
         let key_changes = record.header(NEW_KEY).is_some();
         // A hash of a record tells its key to whoever tries all of them.
         let kept = self.decoder.kept(&record);
@@ -247,50 +217,16 @@ impl OpenBatch {
             None => message,
             Some(Kept { key, headers }) => Message { key, value: None, headers, ..message },
         };
-        let headers = header_refs(&message);
-        let record = record_ref(&message, &headers);
-        let mut error = None;
-        if let Decoded::Malformed { reason } = &decoded {
-            error = Some(self.set_aside(place, reason.clone())?);
-        } else if let Some(silver) = &mut self.silver {
-            let taken = match for_silver {
-                true => apply(silver, place, key_changes, &decoded, standing),
-                false => silver.fits(place, &decoded),
-            };
-            match taken {
-                Ok(()) => {}
-                Err(Refused::Record(reason)) => error = Some(self.set_aside(place, reason)?),
-                Err(Refused::Table(reason)) => {
-                    self.count_limit(&reason);
-                    return Err(format!("{tp}@{offset}: {reason}"));
-                }
-            }
-        }
-        if standing.repeated {
-            self.metrics.repeated();
-        }
-        if let Decoded::Change(event) = &decoded {
-            *self.ops.entry(event.op.letter()).or_default() += 1;
-            self.freshness = self.freshness.max(event.source.ts_us);
-            if let (true, Some(hash)) = (for_bronze, &event.schema_hash) {
-                self.note_schema(hash);
-            }
-        }
-        if let Decoded::Other { kind } = &decoded {
-            *self.others.entry(kind.name()).or_default() += 1;
-        }
-        let next = offset + 1;
+        let place = Place { tp: &tp, offset };
+        let error = self.judge(place, for_silver, key_changes, &decoded, standing)?;
+        self.count(&decoded, standing);
         if for_bronze {
             let error = error.as_ref().map(|(reason, _)| reason.as_str());
-            let repeated = standing.repeated;
-            let remarks = bronze::Remarks { repeated, error, ..bronze::Remarks::default() };
-            let row = bronze::row(&record, &decoded, remarks);
-            self.held_bytes += row.iter().map(Value::weight).sum::<usize>();
-            self.bronze_rows.push((tp.clone(), row));
-            self.bronze_progress.extend(&tp, offset, next, fingerprint);
+            self.add_to_bronze(&message, &decoded, standing, error);
+            self.bronze_progress.extend(&tp, offset, offset + 1, fingerprint);
         }
         if for_silver {
-            self.silver_progress.extend(&tp, offset, next, fingerprint);
+            self.silver_progress.extend(&tp, offset, offset + 1, fingerprint);
         }
         self.taken_bytes += weight;
         self.records += 1;
@@ -299,10 +235,75 @@ impl OpenBatch {
             self.metrics.buffered_since(self.opened);
         }
         if let Some((reason, topic)) = error {
-            drop(headers);
             self.dead_letters.push(DeadLetter { message, reason, topic });
         }
         Ok(())
+    }
+
+    /// Brings a record into silver, or sees whether it could be, where silver has it: both layers go
+    /// by one answer. Gives the reason and the topic of a record that is set aside.
+    ///
+    /// # Errors
+    /// With the place and the reason when the table must halt before this record.
+    fn judge(
+        &mut self,
+        place: Place<'_>,
+        for_silver: bool,
+        key_changes: bool,
+        decoded: &Decoded,
+        standing: Standing,
+    ) -> Result<Option<(String, String)>, String> {
+        if let Decoded::Malformed { reason } = decoded {
+            return self.set_aside(place, reason.clone()).map(Some);
+        }
+        let Some(silver) = &mut self.silver else { return Ok(None) };
+        let taken = match for_silver {
+            true => apply(silver, place, key_changes, decoded, standing),
+            false => silver.fits(place, decoded),
+        };
+        match taken {
+            Ok(()) => Ok(None),
+            Err(Refused::Record(reason)) => self.set_aside(place, reason).map(Some),
+            Err(Refused::Table(reason)) => {
+                self.count_limit(&reason);
+                Err(format!("{}@{}: {reason}", place.tp, place.offset))
+            }
+        }
+    }
+
+    fn count(&mut self, decoded: &Decoded, standing: Standing) {
+        if standing.repeated {
+            self.metrics.repeated();
+        }
+        match decoded {
+            Decoded::Change(event) => {
+                *self.ops.entry(event.op.letter()).or_default() += 1;
+                self.freshness = self.freshness.max(event.source.ts_us);
+            }
+            Decoded::Other { kind } => *self.others.entry(kind.name()).or_default() += 1,
+            Decoded::Tombstone { .. } | Decoded::Malformed { .. } => {}
+        }
+    }
+
+    fn add_to_bronze(
+        &mut self,
+        message: &Message,
+        decoded: &Decoded,
+        standing: Standing,
+        error: Option<&str>,
+    ) {
+        if let Decoded::Change(event) = decoded
+            && let Some(hash) = &event.schema_hash
+        {
+            self.note_schema(hash);
+        }
+        let headers = message.header_refs();
+        let record = message.record(&headers);
+        let repeated = standing.repeated;
+        let remarks = bronze::Remarks { repeated, error, ..bronze::Remarks::default() };
+        let row = bronze::row(&record, decoded, remarks);
+        self.held_bytes += row.iter().map(Value::weight).sum::<usize>();
+        self.bronze_rows.push((message.tp.clone(), row));
     }
 
     /// Has the text of a schema kept before bronze names it.
@@ -509,24 +510,5 @@ fn apply(
         Decoded::Change(event) => silver.push(place, event, key_changes),
         Decoded::Tombstone { key } => silver.push_tombstone(place, key.as_ref()),
         Decoded::Malformed { .. } | Decoded::Other { .. } => Ok(()),
-    }
-}
-
-fn header_refs(message: &Message) -> Vec<(&str, Option<&[u8]>)> {
-    message.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect()
-}
-
-fn record_ref<'a>(
-    message: &'a Message,
-    headers: &'a [(&'a str, Option<&'a [u8]>)],
-) -> RecordRef<'a> {
-    RecordRef {
-        topic: &message.tp.topic,
-        partition: message.tp.partition,
-        offset: message.offset,
-        timestamp_ms: message.timestamp_ms,
-        key: message.key.as_deref(),
-        value: message.value.as_deref(),
-        headers,
     }
 }
