@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakebed_schemas::config::{ResolvedConfig, ResolvedTable, TableFormat, TablePath};
+use lakebed_schemas::config::{
+    ResolvedConfig, ResolvedTable, S3Encryption, Secret, TableFormat, TablePath,
+};
 use lakebed_schemas::decoder::{DecodeOptions, Decoder};
 use lakebed_schemas::evolve::Rules;
+use lakebed_sinks::aws::{Aws, AwsOptions};
 use lakebed_sinks::log::{Retention, TableOptions};
-use lakebed_sinks::storage::{S3Options, Storage};
+use lakebed_sinks::storage::{Encryption, S3Options, Storage};
 use lakebed_sinks::{Error, Format};
 use tokio::sync::mpsc;
 
@@ -39,20 +42,20 @@ pub struct ConfiguredTables {
 }
 
 impl ConfiguredTables {
-    /// Opens the lake's storage; tables are opened when their topics are assigned.
+    /// Tables are opened when their topics are assigned.
     ///
     /// `only` restricts the run to one table: its name, or `database.name` of one of its layers.
     ///
     /// # Errors
-    /// When the location cannot be opened.
+    /// When a schema registry's client cannot be made.
     pub fn new(
         config: Arc<ResolvedConfig>,
+        lake: Storage,
         owner: String,
         only: Option<String>,
         telemetry: &Telemetry,
         dead_letters: Option<Arc<DeadLetters>>,
     ) -> Result<Self, Error> {
-        let lake = open_lake(&config)?;
         let options = table_options(&config, owner);
         let registries = config.tables.iter().filter_map(|table| table.records.registry.as_ref());
         let registries = Registries::open(registries, telemetry).map_err(Error::invalid)?;
@@ -194,23 +197,41 @@ pub fn silver_rules(entry: &ResolvedTable) -> SilverRules {
     }
 }
 
-/// The lake's storage as the configuration describes it.
+/// The lake's storage as the configuration describes it. Nothing is asked of it yet.
 ///
 /// # Errors
 /// When the location or the S3 settings cannot be used.
-pub fn open_lake(config: &ResolvedConfig) -> Result<Storage, Error> {
+pub async fn open_lake(config: &ResolvedConfig) -> Result<Storage, Error> {
     let s3 = &config.lake.s3;
-    let secret = |secret: &Option<lakebed_schemas::config::Secret>| {
-        secret.as_ref().map(|secret| secret.expose().to_owned())
+    let aws = match config.lake.location.starts_with("s3://") {
+        true => Some(Aws::load(&aws_options(config)).await?),
+        false => None,
     };
     let options = S3Options {
+        aws,
         region: s3.region.clone(),
         endpoint: s3.endpoint.clone(),
         path_style: s3.path_style,
-        access_key_id: secret(&s3.access_key_id),
-        secret_access_key: secret(&s3.secret_access_key),
+        encryption: s3.encryption.map(|encryption| match encryption {
+            S3Encryption::SseS3 => Encryption::S3,
+            S3Encryption::SseKms => Encryption::Kms(s3.kms_key_id.clone()),
+        }),
     };
     Storage::open(&config.lake.location, &options)
+}
+
+/// What the configuration says of region and credentials, for everything on AWS.
+pub fn aws_options(config: &ResolvedConfig) -> AwsOptions {
+    let s3 = &config.lake.s3;
+    let secret = |secret: &Option<Secret>| secret.as_ref().map(|s| s.expose().to_owned());
+    AwsOptions {
+        region: s3.region.clone(),
+        foreign_endpoint: s3.endpoint.is_some(),
+        access_key_id: secret(&s3.access_key_id),
+        secret_access_key: secret(&s3.secret_access_key),
+        role_arn: s3.role_arn.clone(),
+        external_id: s3.external_id.clone(),
+    }
 }
 
 /// How tables are opened: the same for all of a configuration.

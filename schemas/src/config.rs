@@ -25,7 +25,9 @@ use serde::Deserialize;
 
 pub use hidden::{Mask, MaskingSetting};
 pub use kafka::{Connect, Kafka, Mechanism, Protocol, Security};
-pub use lake::{Catalog, CatalogKind, Lake, LayerSetting, LayersSetting, Reader, S3, TableFormat};
+pub use lake::{
+    Catalog, CatalogKind, Lake, LayerSetting, LayersSetting, Reader, S3, S3Encryption, TableFormat,
+};
 pub use librdkafka::OWNED_PROPERTIES;
 pub use limits::{Limits, NEW_COLUMNS_PER_HOUR, ResolvedLimits};
 pub use naming::{NameRule, Routed, Topics, is_internal_topic};

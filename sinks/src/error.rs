@@ -122,3 +122,18 @@ impl Error {
         Self::new(kind, doing).with_source(error)
     }
 }
+
+/// An error of a library and its causes, each once: the outermost alone often says next to nothing.
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -6,6 +6,7 @@
 //! sizes, counts, statistics and delete positions crosses that seam, so that the two formats may be
 //! on different Arrow versions.
 
+pub mod aws;
 mod clock;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod conformance;

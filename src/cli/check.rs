@@ -4,8 +4,7 @@ use std::fmt;
 
 use lakebed_schemas::config::{BadRecords, ResolvedConfig, Routed, TableFormat, TablePath, Topics};
 use lakebed_sinks::Format;
-use lakebed_sinks::storage::{PutOutcome, Storage};
-use uuid::Uuid;
+use lakebed_sinks::storage::{Probe, Storage};
 
 use super::lake::{self, Lake};
 use super::{Failure, broker, next_move, print, source_rules};
@@ -106,7 +105,7 @@ pub(super) async fn check(config: &ResolvedConfig) -> Result<(), Failure> {
         report.tell(source_rules::topics(config, &routed, &settings))?;
         report.tell(source_rules::connectors(config, cluster, &routed, &settings).await)?;
     }
-    match Lake::open(config) {
+    match Lake::open(config).await {
         Err(error) => report.tell([Finding::error("the lake cannot be opened", &error)])?,
         Ok(lake) => {
             let found = storage(lake.storage()).await;
@@ -203,42 +202,25 @@ async fn topic_settings(
 /// Whether the lake can be written to, and refuses to overwrite when asked to.
 async fn storage(storage: &Storage) -> Vec<Finding> {
     let place = storage.location();
-    let probe = format!("_lakebed/probe-{}", Uuid::new_v4().simple());
-    let first = storage.put_if_absent(&probe, "probe").await;
-    let finding = match first {
-        Err(error) => Finding::error(format!("the lake at {place} cannot be written to"), &error),
-        Ok(PutOutcome::Unknown(reason)) => Finding::problem(
-            format!("the lake at {place} gave no answer that can be trusted: {reason}"),
-            "correct `lake.location` and `lake.s3`, or wait until the storage answers",
-        ),
-        Ok(PutOutcome::Exists) => Finding::problem(
-            format!("the lake at {place} says that an object with a fresh random name exists"),
-            "use a storage that answers conditional puts truthfully",
-        ),
-        Ok(PutOutcome::Created) => match storage.put_if_absent(&probe, "again").await {
-            Ok(PutOutcome::Exists) => Finding::Ok(format!(
-                "the lake at {place} is writable and enforces conditional puts"
-            )),
-            Ok(PutOutcome::Created) => Finding::problem(
-                format!("the lake at {place} overwrote an object that it was asked to keep"),
-                "use a storage that enforces `If-None-Match: *`: without it two writers would \
-                 overwrite each other's commits",
-            ),
-            Ok(PutOutcome::Unknown(reason)) => Finding::problem(
-                format!("the lake at {place} gave no answer that can be trusted: {reason}"),
-                "wait until the storage answers",
-            ),
-            Err(error) => Finding::error(format!("the lake at {place} cannot be probed"), &error),
-        },
-    };
-    let mut findings = vec![finding];
-    if let Err(error) = storage.delete(&probe).await {
-        findings.push(Finding::note(
-            format!("the lake at {place} does not let objects be deleted: {}", error.chain()),
-            "allow it, or remove old versions of the tables in another way",
-        ));
+    match storage.probe().await {
+        Err(error) => {
+            vec![Finding::error(format!("the lake at {place} cannot be written to"), &error)]
+        }
+        Ok(Probe::Unfit { what, next }) => vec![Finding::problem(what, next)],
+        Ok(Probe::Enforced { undeleted }) => {
+            let fit = format!("the lake at {place} is writable and enforces conditional puts");
+            let undeleted = undeleted.map(|error| {
+                Finding::note(
+                    format!(
+                        "the lake at {place} does not let objects be deleted: {}",
+                        error.chain()
+                    ),
+                    "allow it, or remove old versions of the tables in another way",
+                )
+            });
+            std::iter::once(Finding::Ok(fit)).chain(undeleted).collect()
+        }
     }
-    findings
 }
 
 /// Whether the tables that are there can be gone on with.

@@ -74,7 +74,7 @@ async fn bronze(
     config: &ResolvedConfig,
     name: &str,
 ) -> Result<(TablePath, OpenTable, Lake), Failure> {
-    let lake = Lake::open(config)?;
+    let lake = Lake::open(config).await?;
     let (database, bare) = match name.split_once('.') {
         Some((database, bare)) => (Some(database), bare),
         None => (None, name),

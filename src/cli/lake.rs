@@ -25,7 +25,7 @@ pub(super) struct OpenTable {
 }
 
 impl Lake {
-    pub(super) fn open(config: &ResolvedConfig) -> Result<Self> {
+    pub(super) async fn open(config: &ResolvedConfig) -> Result<Self> {
         let layers = || config.tables.iter().map(|table| &table.layers);
         let silver = layers().filter_map(|layers| layers.silver.clone());
         let bronze = layers().filter_map(|layers| layers.bronze.clone());
@@ -36,7 +36,7 @@ impl Lake {
             }
         }
         let options = tables::table_options(config, "lakebed command line".to_owned());
-        Ok(Self { storage: tables::open_lake(config)?, options, databases })
+        Ok(Self { storage: tables::open_lake(config).await?, options, databases })
     }
 
     pub(super) fn storage(&self) -> &Storage {

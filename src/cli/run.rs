@@ -12,7 +12,7 @@ use crate::http;
 use crate::memory::MemoryBudget;
 use crate::pipeline::{self, RunEnd, RunOptions};
 use crate::source::{KafkaSource, LOOK_EVERY, SourceOptions, Wanted};
-use crate::tables::ConfiguredTables;
+use crate::tables::{self, ConfiguredTables};
 use crate::telemetry::Telemetry;
 
 /// What `run` takes.
@@ -116,8 +116,13 @@ async fn run_pipeline(
         true => Some(Arc::new(DeadLetters::open(&config.kafka).map_err(Failure::runtime)?)),
         false => None,
     };
+    let lake = tables::open_lake(&config).await?;
+    if !lake.is_local() {
+        lake.require_conditional_puts().await?;
+    }
     let tables = ConfiguredTables::new(
         config.clone(),
+        lake,
         owner(),
         args.only.clone(),
         &telemetry,

@@ -101,7 +101,7 @@ fn parse_filter(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) async fn show(config: &ResolvedConfig, args: ShowArgs) -> Result<(), Failure> {
-    let lake = Lake::open(config)?;
+    let lake = Lake::open(config).await?;
     let table = find(&lake, &args).await?;
     let head = table.log.head();
     let query = Query::new(head, &args)?;

@@ -67,7 +67,7 @@ struct OffsetStatus {
 }
 
 pub(super) async fn status(config: &ResolvedConfig, args: StatusArgs) -> Result<(), Failure> {
-    let lake = Lake::open(config)?;
+    let lake = Lake::open(config).await?;
     let cluster = broker::cluster(&config.kafka).await;
     let paths = paths(config, &lake, cluster.as_ref().ok()).await?;
     let mut tables = Vec::new();

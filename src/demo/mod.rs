@@ -156,7 +156,8 @@ async fn play(
         look_every: LOOK_EVERY,
     })?;
     let source = Observed { inner: source, committed: committed.clone(), next: BTreeMap::new() };
-    let tables = ConfiguredTables::new(config.clone(), "demo".into(), None, &telemetry, None)
+    let lake = tables::open_lake(config).await.map_err(|error| error.chain())?;
+    let tables = ConfiguredTables::new(config.clone(), lake, "demo".into(), None, &telemetry, None)
         .map_err(|error| error.chain())?;
     let (done, finished) = tokio::sync::oneshot::channel();
     let shutdown = async move {
@@ -319,7 +320,7 @@ impl Source for Observed {
 
 /// Reads silver back and compares it with the shop; gives the number of rows.
 async fn compare(config: &ResolvedConfig, expected: &BTreeMap<i64, Order>) -> Result<u64, String> {
-    let lake = tables::open_lake(config).map_err(|error| error.chain())?;
+    let lake = tables::open_lake(config).await.map_err(|error| error.chain())?;
     let storage = lake.child("silver/public_orders");
     let options = tables::table_options(config, "demo".into());
     let format = tables::format(config.tables[0].format);

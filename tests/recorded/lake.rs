@@ -140,8 +140,10 @@ impl Lake {
         };
         let source = Box::new(Replay::new(topics, self.group.clone(), seed, when));
         let telemetry = Telemetry::default();
+        let lake = runtime.block_on(tables::open_lake(&self.config)).expect("lake");
+        let owner = "test".to_owned();
         let tables =
-            ConfiguredTables::new(self.config.clone(), "test".into(), None, &telemetry, None);
+            ConfiguredTables::new(self.config.clone(), lake, owner, None, &telemetry, None);
         let tables = Box::new(tables.expect("tables"));
         let memory = MemoryBudget::new(self.config.memory_max);
         let options = RunOptions { until_caught_up, memory };
@@ -187,7 +189,7 @@ impl Lake {
         runtime.block_on(async {
             let entry = self.config.tables.iter().find(|entry| entry.format.as_str() == format);
             let format = tables::format(entry.expect("an entry of each format").format);
-            let storage = tables::open_lake(&self.config).expect("lake").child(place);
+            let storage = tables::open_lake(&self.config).await.expect("lake").child(place);
             let options = tables::table_options(&self.config, "test".into());
             let log = lakebed_sinks::open(format, &storage, &options).await.expect("opens");
             let log = log.unwrap_or_else(|| panic!("there is no table {place}"));

@@ -99,6 +99,24 @@ pub struct S3 {
     pub access_key_id: Option<Secret>,
     /// See `access_key_id`.
     pub secret_access_key: Option<Secret>,
+    /// A role to take on, by its ARN: for everything on AWS.
+    pub role_arn: Option<String>,
+    /// The external id that the role asks for.
+    pub external_id: Option<String>,
+    /// How S3 encrypts what is put; the bucket's own setting without.
+    pub encryption: Option<S3Encryption>,
+    /// Key of KMS for `sse-kms`; the account's own for S3 without.
+    pub kms_key_id: Option<String>,
+}
+
+/// Server-side encryption by the names of `lake.s3.encryption`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum S3Encryption {
+    /// With S3's own keys.
+    SseS3,
+    /// With a key of KMS.
+    SseKms,
 }
 
 /// `lake.bronze`, `lake.silver` and their overrides: `false` or a database.

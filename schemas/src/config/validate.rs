@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     AGE_MIN, BATCH_BYTES_MAX, BadRecords, Batch, CatalogKind, Config, Http, LayerSetting,
-    MEMORY_MAX, Problem, Table, VERSIONS_MIN, hidden, naming, records,
+    MEMORY_MAX, Problem, S3Encryption, Table, VERSIONS_MIN, hidden, naming, records,
 };
 
 /// Least `memory.max`: below it librdkafka's queues and one batch have no room.
@@ -146,6 +146,14 @@ fn lake(config: &Config, problems: &mut Vec<Problem>) {
             message,
             "begin it with http:// or https://",
         ));
+    }
+    if lake.s3.external_id.is_some() && lake.s3.role_arn.is_none() {
+        let message = "has no effect without `role_arn`";
+        problems.push(Problem::new("lake.s3.external_id", message, "name the role, or remove it"));
+    }
+    if lake.s3.kms_key_id.is_some() && lake.s3.encryption != Some(S3Encryption::SseKms) {
+        let message = "has no effect without `encryption: sse-kms`";
+        problems.push(Problem::new("lake.s3.kms_key_id", message, "set that, or remove it"));
     }
     if lake.sink_id.is_empty() || lake.sink_id.contains('/') || lake.sink_id.len() > 64 {
         problems.push(Problem::new(

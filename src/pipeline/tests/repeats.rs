@@ -24,7 +24,8 @@ fn update(tp: &TopicPartition, offset: i64, lsn: i64, generation: u64) -> Messag
 /// One column of a table's live rows.
 async fn column(world: &World, table: &str, column: &str) -> Vec<Value> {
     let head = world.head(table).await.expect("table");
-    let storage = tables::open_lake(&world.config).expect("lake").child(&table.replace('.', "/"));
+    let storage =
+        tables::open_lake(&world.config).await.expect("lake").child(&table.replace('.', "/"));
     let index = head.schema.index_of(column).expect("column");
     let column_type = head.schema.columns[index].column_type.clone();
     let batches: Vec<_> =

@@ -176,7 +176,7 @@ async fn the_text_of_each_schema_is_there_before_bronze_names_it() {
     let head = world.head(BRONZE).await.expect("table");
     let column = head.schema.index_of("_schema").expect("column");
     let storage =
-        crate::tables::open_lake(&world.config).expect("lake").child("bronze/public_orders");
+        crate::tables::open_lake(&world.config).await.expect("lake").child("bronze/public_orders");
     let mut hashes = std::collections::BTreeSet::new();
     let mut batches = reader::scan(&storage, &head, &[column]);
     while let Some(batch) = futures::TryStreamExt::try_next(&mut batches).await.expect("reads") {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use lakebed_schemas::config::ResolvedConfig;
 use lakebed_schemas::position::TopicPartition;
 use lakebed_sinks::log::Head;
@@ -163,9 +164,12 @@ impl World {
             .expect("config");
         let config = Arc::new(config);
         let telemetry = Telemetry::default();
-        let tables = ConfiguredTables::new(config.clone(), "test".into(), None, &telemetry, None)
-            .expect("tables")
-            .with_quiet_every(setting.quiet_every);
+        let lake = tables::open_lake(&config).now_or_never().expect("a disk needs no waiting");
+        let lake = lake.expect("lake");
+        let tables =
+            ConfiguredTables::new(config.clone(), lake, "test".into(), None, &telemetry, None)
+                .expect("tables")
+                .with_quiet_every(setting.quiet_every);
         let (events, received) = mpsc::unbounded_channel();
         let told = Arc::new(Mutex::new(told));
         let source = Box::new(Script { events: received, told: told.clone() });
@@ -280,7 +284,7 @@ impl World {
 
 /// The newest version of a table; `None` if there is none.
 pub(super) async fn head(config: &ResolvedConfig, table: &str) -> Option<Head> {
-    let storage = tables::open_lake(config).expect("lake").child(&table.replace('.', "/"));
+    let storage = tables::open_lake(config).await.expect("lake").child(&table.replace('.', "/"));
     let options = tables::table_options(config, "test".into());
     let format = tables::format(config.tables[0].format);
     let log = lakebed_sinks::open(format, &storage, &options).await.expect("opens");

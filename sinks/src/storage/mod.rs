@@ -4,6 +4,11 @@
 //! directory are synced, which the library does not do). A conditional put goes out once, without
 //! the library's retries, so that a lost reply is seen as unknown and never as a conflict.
 
+mod local;
+mod probe;
+mod ranges;
+mod s3;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +19,13 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use url::Url;
 
+use crate::error::with_causes;
 use crate::{Error, Result};
+
+use local::{local_error, write_durably};
+pub use probe::Probe;
+use ranges::{RANGES_PARALLEL, merge_ranges};
+pub use s3::{Encryption, S3Options};
 
 /// Requests and bytes, counted since the process started or [`Counters::take`] was called.
 #[derive(Debug, Default)]
@@ -106,30 +117,6 @@ impl fmt::Debug for Storage {
     }
 }
 
-/// How to reach S3 or what speaks like it.
-#[derive(Clone, Default)]
-pub struct S3Options {
-    /// AWS region.
-    pub region: Option<String>,
-    /// Endpoint other than AWS's.
-    pub endpoint: Option<String>,
-    /// Bucket in the path, not in the host name.
-    pub path_style: bool,
-    /// Static credentials; without them the environment's.
-    pub access_key_id: Option<String>,
-    /// See `access_key_id`.
-    pub secret_access_key: Option<String>,
-}
-
-impl fmt::Debug for S3Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("S3Options")
-            .field("region", &self.region)
-            .field("endpoint", &self.endpoint)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Storage {
     /// Opens a location: an absolute path, `file://` or `s3://bucket/prefix`.
     ///
@@ -138,7 +125,16 @@ impl Storage {
     pub fn open(location: &str, s3: &S3Options) -> Result<Self> {
         let location = location.trim_end_matches('/');
         if let Some(rest) = location.strip_prefix("s3://") {
-            return Self::open_s3(rest, s3);
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            let (store, once) = s3::clients(bucket, s3)?;
+            return Ok(Self {
+                store,
+                once,
+                prefix: Path::from(prefix),
+                location: location.to_owned(),
+                local: false,
+                counters: Arc::default(),
+            });
         }
         let path = location.strip_prefix("file://").unwrap_or(location);
         if !path.starts_with('/') {
@@ -155,42 +151,6 @@ impl Storage {
             location: format!("file://{path}"),
             prefix,
             local: true,
-            counters: Arc::default(),
-        })
-    }
-
-    fn open_s3(rest: &str, s3: &S3Options) -> Result<Self> {
-        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let build = |retries: usize| {
-            let mut builder =
-                object_store::aws::AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(
-                    object_store::RetryConfig { max_retries: retries, ..Default::default() },
-                );
-            if let Some(region) = &s3.region {
-                builder = builder.with_region(region);
-            }
-            if let Some(endpoint) = &s3.endpoint {
-                builder = builder
-                    .with_endpoint(endpoint)
-                    .with_allow_http(endpoint.starts_with("http://"))
-                    .with_virtual_hosted_style_request(!s3.path_style);
-            }
-            if let Some(key) = &s3.access_key_id {
-                builder = builder.with_access_key_id(key);
-            }
-            if let Some(secret) = &s3.secret_access_key {
-                builder = builder.with_secret_access_key(secret);
-            }
-            builder.build().map_err(|e| {
-                Error::invalid(format!("S3 client for bucket `{bucket}`")).with_source(e)
-            })
-        };
-        Ok(Self {
-            store: Arc::new(build(10)?),
-            once: Arc::new(build(0)?),
-            prefix: Path::from(prefix),
-            location: format!("s3://{rest}"),
-            local: false,
             counters: Arc::default(),
         })
     }
@@ -260,11 +220,15 @@ impl Storage {
                 }
             };
         }
-        self.store
-            .put(&self.full(path), bytes.into())
-            .await
-            .map(|_| ())
-            .map_err(|e| Error::from_store(format!("could not write `{}`", self.uri(path)), e))
+        let full = self.full(path);
+        let put = match bytes.len() > s3::WHOLE_BYTES_MAX {
+            false => self.store.put(&full, bytes.into()).await.map(|_| ()),
+            true => match self.store.put_multipart(&full).await {
+                Ok(upload) => s3::put_in_parts(upload, bytes).await,
+                Err(error) => Err(error),
+            },
+        };
+        put.map_err(|e| Error::from_store(format!("could not write `{}`", self.uri(path)), e))
     }
 
     /// Writes a whole object if there is none of that name. One attempt.
@@ -306,7 +270,7 @@ impl Storage {
                 | E::NotFound { .. }
                 | E::InvalidPath { .. }),
             ) => Err(Error::from_store(format!("could not create `{}`", self.uri(path)), error)),
-            Err(error) => Ok(PutOutcome::Unknown(error.to_string())),
+            Err(error) => Ok(PutOutcome::Unknown(with_causes(&error))),
         }
     }
 
@@ -470,151 +434,5 @@ impl Storage {
     }
 }
 
-/// Requests for ranges of one object at the same time.
-const RANGES_PARALLEL: usize = 8;
-/// Ranges closer than this are read in one request: a request costs more than these bytes.
-const RANGE_GAP_BYTES: u64 = 64 * 1024;
-
-/// Sorted, disjoint ranges that cover these.
-fn merge_ranges(ranges: &[std::ops::Range<u64>]) -> Vec<std::ops::Range<u64>> {
-    let mut sorted = ranges.to_vec();
-    sorted.sort_unstable_by_key(|range| (range.start, range.end));
-    let mut merged: Vec<std::ops::Range<u64>> = Vec::with_capacity(sorted.len());
-    for range in sorted {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end.saturating_add(RANGE_GAP_BYTES) => {
-                last.end = last.end.max(range.end);
-            }
-            _ => merged.push(range),
-        }
-    }
-    merged
-}
-
-fn local_error(doing: String, error: std::io::Error) -> Error {
-    let kind = match error.kind() {
-        std::io::ErrorKind::PermissionDenied => crate::ErrorKind::Denied,
-        _ => crate::ErrorKind::Unavailable,
-    };
-    Error::new(kind, doing).with_source(error)
-}
-
-/// See [`Storage::put_local`]. With `create` an existing file is left alone.
-fn write_durably(target: &std::path::Path, bytes: &[u8], create: bool) -> std::io::Result<()> {
-    use std::io::Write;
-    let folder = target.parent().unwrap_or(std::path::Path::new("/"));
-    make_folder(folder)?;
-    // The library passes over names that end so in listings: a file left by a crash stays unseen.
-    let unique = uuid::Uuid::new_v4().as_u128();
-    let mut draft = target.as_os_str().to_owned();
-    draft.push(format!("#{unique}"));
-    let draft = std::path::PathBuf::from(draft);
-    let written = (|| {
-        let mut file = std::fs::File::create_new(&draft)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        if create { std::fs::hard_link(&draft, target) } else { std::fs::rename(&draft, target) }
-    })();
-    if create || written.is_err() {
-        // Best effort: a draft that stays is an orphan with a name that says so.
-        drop(std::fs::remove_file(&draft));
-    }
-    written?;
-    std::fs::File::open(folder)?.sync_all()
-}
-
-/// Makes a folder and those above it, each name on disk before the next.
-fn make_folder(folder: &std::path::Path) -> std::io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let above = folder.parent().unwrap_or(std::path::Path::new("/"));
-    make_folder(above)?;
-    match std::fs::create_dir(folder) {
-        Ok(()) => std::fs::File::open(above)?.sync_all(),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn local() -> (tempfile::TempDir, Storage) {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("a lake");
-        let location = path.to_str().expect("a temporary path is text");
-        let storage = Storage::open(location, &S3Options::default()).expect("local storage");
-        (folder, storage)
-    }
-
-    #[test]
-    fn locations_are_paths_or_urls() {
-        let open = |location: &str| Storage::open(location, &S3Options::default());
-        assert_eq!(open("/a/b/").expect("a path").location(), "file:///a/b");
-        assert_eq!(open("file:///a/b").expect("a URL").uri("c/d"), "file:///a/b/c/d");
-        let error = open("a/b").expect_err("relative");
-        assert!(error.to_string().contains("`a/b`"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn an_object_is_created_by_one_of_many() {
-        let (_folder, storage) = local();
-        let attempts = (0..16).map(|n: u8| {
-            let storage = storage.clone();
-            tokio::spawn(async move { (n, storage.put_if_absent("x/v1", vec![n; 9000]).await) })
-        });
-        let mut winners = Vec::new();
-        for attempt in attempts.collect::<Vec<_>>() {
-            let (n, outcome) = attempt.await.expect("ran");
-            match outcome.expect("no refusal") {
-                PutOutcome::Created => winners.push(n),
-                PutOutcome::Exists => {}
-                PutOutcome::Unknown(reason) => panic!("local disk answers: {reason}"),
-            }
-        }
-        let [winner] = winners[..] else { panic!("one creates it: {winners:?}") };
-        let stored = storage.get("x/v1").await.expect("read").expect("there");
-        assert_eq!(stored, vec![winner; 9000]);
-        assert_eq!(storage.list("").await.expect("listed").len(), 1, "no draft is left or listed");
-    }
-
-    #[tokio::test]
-    async fn what_is_put_is_listed_read_and_deleted_by_the_same_name() {
-        let (folder, storage) = local();
-        let name = "data/_date=2026-01-31/t0-0-x.parquet";
-        storage.put(name, "one").await.expect("put");
-        storage.put(name, "three").await.expect("put again");
-        let listed = storage.list("data").await.expect("listed");
-        assert_eq!(listed.len(), 1);
-        assert_eq!((listed[0].path.as_str(), listed[0].size), (name, 5));
-        let child = storage.child("data/_date=2026-01-31");
-        assert_eq!(child.get("t0-0-x.parquet").await.expect("read").expect("there"), "three");
-        assert!(folder.path().join("a lake").join(name).is_file(), "the disk has it by that name");
-
-        storage.delete(name).await.expect("deleted");
-        storage.delete(name).await.expect("deleted already");
-        assert_eq!(storage.get(name).await.expect("read"), None);
-        assert_eq!(storage.head(name).await.expect("looked up"), None);
-    }
-
-    #[tokio::test]
-    async fn near_ranges_are_one_request_and_everything_is_counted() {
-        let (_folder, storage) = local();
-        let bytes: Vec<u8> = (0..400_000u32).map(|n| (n % 251) as u8).collect();
-        storage.put("x", bytes.clone()).await.expect("put");
-        let ranges = [300_000..300_010, 10..20, 0..5, 15..30, 399_999..400_000];
-
-        let parts = storage.get_ranges("x", &ranges).await.expect("read");
-
-        for (range, part) in ranges.iter().zip(&parts) {
-            assert_eq!(part.as_ref(), &bytes[range.start as usize..range.end as usize]);
-        }
-        let counts = storage.counters().take();
-        assert_eq!((counts.puts, counts.bytes_written), (1, 400_000));
-        assert_eq!((counts.gets, counts.bytes_read), (3, 30 + 10 + 1));
-        let error = storage.get_range("x", 399_990..400_001).await.expect_err("beyond the end");
-        assert!(error.chain().contains("/x`"), "{}", error.chain());
-    }
-}
+mod tests;

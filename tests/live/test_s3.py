@@ -1,0 +1,90 @@
+"""S3: credentials are found wherever AWS's own tools find them, and a lake that cannot hold commits is refused."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import tables
+from parts import topics
+from tables import Entry
+
+NOWHERE = {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": "/nowhere",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
+}
+
+
+def lake(s3, kafka, location, unique, **s3_settings):
+    config = tables.config(
+        kafka.lakebed_config(), location, [Entry(f"{unique}.t", "t", "delta")], unique,
+        s3={"region": s3.region, "endpoint": s3.endpoint, "path_style": True, **s3_settings},
+    )  # fmt: skip
+    topics.create_topic(kafka, f"{unique}.t")
+    return config
+
+
+@pytest.mark.parametrize("way", ["configuration", "environment", "profile", "role"])
+def test_credentials_are_found(way, lakebed, kafka, s3, tmp_path, unique):
+    bucket = s3.create_bucket(unique)
+    profile = tmp_path / "credentials"
+    profile.write_text(
+        f"[lake]\naws_access_key_id = {s3.access_key}\naws_secret_access_key = {s3.secret_key}\n"
+    )
+    in_environment = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}
+    settings, environment = {
+        "configuration": (
+            {"access_key_id": "${env:S3_ACCESS_KEY}", "secret_access_key": "${env:S3_SECRET_KEY}"},
+            {},
+        ),
+        "environment": ({}, in_environment),
+        "profile": ({}, {"AWS_PROFILE": "lake", "AWS_SHARED_CREDENTIALS_FILE": str(profile)}),
+        "role": (
+            {"role_arn": "arn:aws:iam::000000000000:role/lake", "external_id": "ours"},
+            {**in_environment, "AWS_ENDPOINT_URL_STS": s3.endpoint},
+        ),
+    }[way]
+    config = lake(s3, kafka, f"{bucket}/lake", unique, **settings)
+
+    checked = lakebed.run(["check"], config, env={**NOWHERE, **environment})
+
+    assert "is writable and enforces conditional puts" in checked.stdout, checked
+    if way != "configuration":
+        alone = lakebed.run(["check"], config, env=NOWHERE)
+        assert alone.returncode == 1 and "credentials" in alone.stdout, alone
+
+
+class Careless(BaseHTTPRequestHandler):
+    """Says yes to every request, conditions or not."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_PUT(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.answer()
+
+    def do_DELETE(self):
+        self.answer()
+
+    def answer(self):
+        self.send_response(200)
+        self.send_header("ETag", '"x"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_an_endpoint_that_would_overwrite_commits_is_refused(lakebed, kafka, s3, unique):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Careless)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    config = lake(s3, kafka, "s3://lake/x", unique)
+    config["lake"]["s3"]["endpoint"] = f"http://127.0.0.1:{server.server_port}"
+    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+
+    ran = lakebed.run(["run", "--until-caught-up"], config, env={**NOWHERE, **keys})
+
+    assert ran.returncode == 1, ran
+    assert "overwrote an object" in ran.stderr and "If-None-Match" in ran.stderr, ran.stderr
+    server.shutdown()
