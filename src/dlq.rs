@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use lakebed_schemas::change_event::{Decoded, Op, Row};
-use lakebed_schemas::decoder::{Decoder, NEW_KEY, RecordRef};
+use lakebed_schemas::decoder::{Decoder, NEW_KEY};
 use lakebed_schemas::position::{Checkpoint, CheckpointDelta, TopicPartition};
 use lakebed_schemas::value::{Value, key_hash};
 use lakebed_sinks::Error;
@@ -145,9 +145,8 @@ impl Replay {
 
     /// Understands a record, with what the registry says.
     async fn decode(&mut self, message: &Message) -> Decoded {
-        let headers: Vec<(&str, Option<&[u8]>)> =
-            message.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
-        let record = record_of(message, &headers);
+        let headers = message.header_refs();
+        let record = message.record(&headers);
         if let Some(registry) = &self.registry {
             for id in self.decoder.missing_schemas(&record) {
                 match registry.fetch(id).await {
@@ -381,21 +380,6 @@ fn record_key(decoded: &Decoded) -> Option<u128> {
         _ => return None,
     };
     Some(key_hash(&key.values))
-}
-
-fn record_of<'a>(
-    message: &'a Message,
-    headers: &'a [(&'a str, Option<&'a [u8]>)],
-) -> RecordRef<'a> {
-    RecordRef {
-        topic: &message.tp.topic,
-        partition: message.tp.partition,
-        offset: message.offset,
-        timestamp_ms: message.timestamp_ms,
-        key: message.key.as_deref(),
-        value: message.value.as_deref(),
-        headers,
-    }
 }
 
 /// Whether any record of this bronze version is set aside: a topic of one, to know the entry by.

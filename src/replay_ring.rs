@@ -64,7 +64,8 @@ impl ReplayRing {
         }
     }
 
-    /// Forgets everything.
+    /// Forgets everything: always safe, and right where an event was applied that could not be
+    /// recognised if it came again.
     pub fn clear(&mut self) {
         self.applied.clear();
         self.seen.clear();
@@ -101,12 +102,6 @@ impl ReplayRing {
         while self.applied.len() > capacity {
             self.forget_first();
         }
-    }
-
-    /// Takes an event that was applied and cannot be recognised when it comes again: what was
-    /// applied before it cannot be skipped any more.
-    pub fn next_unknown(&mut self) {
-        self.clear();
     }
 
     /// Whether something below an event was applied after it.
@@ -192,7 +187,7 @@ mod tests {
     fn an_event_without_identity_empties_the_ring() {
         let mut ring = ReplayRing::new(10);
         feed(&mut ring, 1..=3);
-        ring.next_unknown();
+        ring.clear();
         assert!(ring.is_empty());
         assert_eq!(feed(&mut ring, 2..=3), [2, 3]);
     }

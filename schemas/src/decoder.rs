@@ -30,8 +30,8 @@ use document::Documents;
 use envelope::Envelope;
 use flat::Flat;
 pub use limits::{LimitName, Limits};
-pub use masked::Kept;
 use masked::Masked;
+pub use masked::{Kept, NOT_KEPT};
 use rows::ShapeCache;
 
 /// Header that names the old key in the `c` of a key change.
@@ -168,7 +168,7 @@ impl Decoder {
             masked.begin();
         }
         let decoded = self.try_decode(record).unwrap_or_else(|reason| match &self.masked {
-            Some(_) => Decoded::Malformed { reason: reason + masked::NOT_KEPT },
+            Some(_) => Decoded::Malformed { reason: reason + NOT_KEPT },
             None => Decoded::Malformed { reason },
         });
         if let Some(bodies) = &mut self.bodies {

@@ -5,17 +5,16 @@
 
 #[path = "differential/generator.rs"]
 mod generator;
-#[path = "golden_support/recording.rs"]
-#[allow(dead_code)] // The states belong to other tests.
-mod recording;
+#[allow(dead_code, unused_imports)] // The states belong to other tests.
+mod golden_support;
 mod reference;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use generator::{Made, Random, Table};
+use golden_support::Recording;
 use lakebed_schemas::change_event::{Decoded, Row};
 use lakebed_schemas::decoder::{DecodeOptions, Decoder, OLD_KEY, RecordRef};
-use recording::Recording;
 use reference::{Change, Said};
 
 /// Those whose values are JSON.
@@ -109,18 +108,9 @@ fn every_recorded_record_is_read_as_by_the_plain_decoder() {
         let mut decoder = Decoder::new(DecodeOptions::default());
         let mut changes = 0;
         for record in &recording.records {
-            let headers: Vec<(&str, Option<&[u8]>)> =
-                record.headers.iter().map(|(name, v)| (name.as_str(), v.as_deref())).collect();
+            let headers = record.header_refs();
             let place = format!("{name}: {}-{}@{}", record.topic, record.partition, record.offset);
-            let record = RecordRef {
-                topic: &record.topic,
-                partition: record.partition,
-                offset: record.offset,
-                timestamp_ms: record.timestamp_ms,
-                key: record.key.as_deref(),
-                value: record.value.as_deref(),
-                headers: &headers,
-            };
+            let record = record.borrowed(&headers);
             let said = compare(&mut decoder, &record, &place);
             changes += usize::from(matches!(said, Said::Change(_)));
         }

@@ -6,12 +6,11 @@
 
 mod golden_support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use golden_support::catalogue::{self, Entry};
 use golden_support::cells::Database;
 use golden_support::{Cells, Recording, manifest, state};
-use lakebed_schemas::change_event::{Decoded, Op};
 use lakebed_schemas::column_override::ColumnOverride;
 use lakebed_schemas::decoder::{DecodeOptions, Decoder};
 
@@ -40,28 +39,12 @@ fn every_json_record_of_every_recording_is_understood() {
     let mut found = Vec::new();
     for (name, _) in IN_SCOPE {
         let recording = Recording::read(name);
-        let mut decoders: BTreeMap<&str, Decoder> = BTreeMap::new();
-        let mut counts = [0; 3];
-        for record in &recording.records {
-            let decoder = decoders
-                .entry(&record.topic)
-                .or_insert_with(|| Decoder::new(DecodeOptions::default()));
-            let place = format!("{name} {}-{}@{}", record.topic, record.partition, record.offset);
-            match recording.decode(record, decoder) {
-                Decoded::Change(event) => {
-                    counts[0] += 1;
-                    assert!(event.source.ts_us.is_some(), "{place}: no source time");
-                    let incremental = event.source.snapshot.as_deref() == Some("incremental");
-                    let has_position = event.source.position.is_some();
-                    assert_eq!(has_position, !incremental, "{place}: position");
-                    let is_row = !matches!(event.op, Op::Truncate | Op::Message | Op::Delete);
-                    assert_eq!(event.after.is_some(), is_row, "{place}: after");
-                }
-                Decoded::Tombstone { .. } => counts[1] += 1,
-                Decoded::Other { .. } => counts[2] += 1,
-                Decoded::Malformed { reason } => panic!("{place}: {reason}"),
-            }
-        }
+        let decoder = || Decoder::new(DecodeOptions::default());
+        let counts = recording.count(name, decoder, |event, place| {
+            let incremental = event.source.snapshot.as_deref() == Some("incremental");
+            let has_position = event.source.position.is_some();
+            assert_eq!(has_position, !incremental, "{place}: position");
+        });
         found.push((name, counts));
     }
     assert_eq!(found, IN_SCOPE);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use golden_support::recording::TableState;
 use golden_support::{Recording, state};
-use lakebed_schemas::change_event::{Decoded, Op, Row};
+use lakebed_schemas::change_event::{Decoded, Row};
 use lakebed_schemas::decoder::{DecodeOptions, Decoder};
 
 /// How many of their records are changes, tombstones and others.
@@ -34,24 +34,13 @@ fn every_record_of_the_other_forms_is_understood() {
     let mut found = Vec::new();
     for (name, _) in RECORDINGS {
         let recording = Recording::read(name);
-        let mut decoders: BTreeMap<&str, Decoder> = BTreeMap::new();
-        let mut counts = [0; 3];
-        for record in &recording.records {
-            let decoder = decoders.entry(&record.topic).or_insert_with(|| decoder(&recording));
-            let place = format!("{name} {}-{}@{}", record.topic, record.partition, record.offset);
-            match recording.decode(record, decoder) {
-                Decoded::Change(event) => {
-                    counts[0] += 1;
-                    assert!(event.source.ts_us.is_some(), "{place}: no source time");
-                    assert!(event.source.position.is_some(), "{place}: no position");
-                    let is_row = !matches!(event.op, Op::Truncate | Op::Message | Op::Delete);
-                    assert_eq!(event.after.is_some(), is_row, "{place}: after");
-                }
-                Decoded::Tombstone { .. } => counts[1] += 1,
-                Decoded::Other { .. } => counts[2] += 1,
-                Decoded::Malformed { reason } => panic!("{place}: {reason}"),
-            }
-        }
+        let counts = recording.count(
+            name,
+            || decoder(&recording),
+            |event, place| {
+                assert!(event.source.position.is_some(), "{place}: no position");
+            },
+        );
         found.push((name, counts));
     }
     assert_eq!(found, RECORDINGS);

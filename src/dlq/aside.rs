@@ -6,6 +6,7 @@ use arrow::array::{Array, RecordBatch};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use lakebed_schemas::column::ColumnType;
+use lakebed_schemas::decoder::NOT_KEPT;
 use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::Value;
 use lakebed_sinks::log::Head;
@@ -109,7 +110,7 @@ impl Reader {
         };
         let value = bytes(value);
         // A change without bytes had them withheld, as its reason says; so had what was not understood.
-        let withheld = matches!(&error, Value::Text(reason) if reason.contains("are not kept"));
+        let withheld = matches!(&error, Value::Text(reason) if reason.contains(NOT_KEPT));
         let has_bytes = value.is_some() || (op.is_null() && !withheld);
         let message = Message {
             tp: TopicPartition::new(topic, i32::try_from(partition).ok()?),

@@ -89,9 +89,8 @@ impl World {
         let mut rows = world.rows();
         let mut bronze_rows = Vec::new();
         for (message, good) in records {
-            let headers: Vec<(&str, Option<&[u8]>)> =
-                message.headers.iter().map(|(n, v)| (n.as_str(), v.as_deref())).collect();
-            let record = record_of(message, &headers);
+            let headers = message.header_refs();
+            let record = message.record(&headers);
             let decoded = decoder.decode(&record);
             let remarks = Remarks { error: (!good).then_some("was broken"), ..Remarks::default() };
             bronze_rows.push((tp(), bronze::row(&record, &decoded, remarks)));

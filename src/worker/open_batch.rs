@@ -160,11 +160,18 @@ impl OpenBatch {
         }
     }
 
+    /// Whether bronze and silver lack a record.
+    fn wanted(&self, message: &Message) -> (bool, bool) {
+        let (tp, offset) = (&message.tp, message.offset);
+        (
+            self.has_bronze && self.bronze_progress.wants(tp, offset),
+            self.silver.is_some() && self.silver_progress.wants(tp, offset),
+        )
+    }
+
     /// Schemas that have to be told before the record is pushed.
     pub(super) fn missing_schemas(&self, message: &Message) -> Vec<SchemaId> {
-        let (tp, offset) = (&message.tp, message.offset);
-        let for_bronze = self.has_bronze && self.bronze_progress.wants(tp, offset);
-        let for_silver = self.silver.is_some() && self.silver_progress.wants(tp, offset);
+        let (for_bronze, for_silver) = self.wanted(message);
         if !for_bronze && !for_silver && self.repeats.window() == 0 {
             return Vec::new();
         }
@@ -189,8 +196,7 @@ impl OpenBatch {
     /// has been taken then.
     pub fn push(&mut self, message: Message) -> Result<(), String> {
         let (tp, offset) = (message.tp.clone(), message.offset);
-        let for_bronze = self.has_bronze && self.bronze_progress.wants(&tp, offset);
-        let for_silver = self.silver.is_some() && self.silver_progress.wants(&tp, offset);
+        let (for_bronze, for_silver) = self.wanted(&message);
         let weight = message.weight();
         let is_known = !for_bronze && !for_silver;
         if is_known && self.repeats.window() == 0 {

@@ -112,7 +112,7 @@ impl Partition {
             return false;
         }
         let (Some(place), Some(position)) = (source.place, &source.position) else {
-            self.ring.next_unknown();
+            self.ring.clear();
             return false;
         };
         if self.writer.replace(source.writer).is_some_and(|writer| writer != source.writer) {

@@ -7,8 +7,8 @@ use crate::json::{Json, Kind, Parser};
 use crate::masking::Masking;
 use crate::placeholder::Placeholder;
 
-/// What follows the reason why a record cannot be understood.
-pub(super) const NOT_KEPT: &str =
+/// What follows the reason why a record of a table with hidden columns cannot be understood.
+pub const NOT_KEPT: &str =
     "; its bytes are not kept, because columns of this table are left out or masked";
 
 /// Headers that hold no value of a row.
