@@ -10,6 +10,7 @@
 //! Emptying the ring is always safe. What is never safe is to skip by position alone.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 /// What an event is, in the order of its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,25 +30,29 @@ pub struct Identity {
     pub content: u64,
 }
 
-/// An event that was applied.
+/// An event that was read.
 #[derive(Debug)]
-struct Applied {
+struct Read {
+    offset: i64,
     place: u128,
-    position: Box<str>,
+    position: Arc<str>,
 }
 
-/// The events applied last in one topic-partition.
+/// The events read last in one topic-partition.
 ///
-/// Holds at most as many as it was made for, about 150 bytes each.
+/// Holds at most as many as it was made for, about 150 bytes each. What it answers depends only on
+/// the events from [`Self::known_from`] on. So a ring that is fed with these anew, or with fewer of
+/// them, skips nothing that this one has not skipped: it never takes for skipped, and so for still
+/// true, what was applied.
 #[derive(Debug)]
 pub struct ReplayRing {
     capacity: usize,
-    applied: VecDeque<Applied>,
-    /// Number of the first event in `applied`.
+    read: VecDeque<Read>,
+    /// Number of the first event in `read`.
     first: u64,
-    /// By place, the number of the event and what it said.
+    /// By place, the number of the event when it was last read, and what it said.
     seen: HashMap<u128, (u64, u64)>,
-    /// Numbers of those events that no later one lies below: their positions ascend, and the first
+    /// Numbers of those applied events that no later applied one lies below: their positions ascend, and the first
     /// at or after a number is the lowest from there on.
     lowest: VecDeque<u64>,
 }
@@ -57,7 +62,7 @@ impl ReplayRing {
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
-            applied: VecDeque::new(),
+            read: VecDeque::new(),
             first: 0,
             seen: HashMap::new(),
             lowest: VecDeque::new(),
@@ -67,39 +72,51 @@ impl ReplayRing {
     /// Forgets everything: always safe, and right where an event was applied that could not be
     /// recognised if it came again.
     pub fn clear(&mut self) {
-        self.applied.clear();
+        self.read.clear();
         self.seen.clear();
         self.lowest.clear();
     }
 
     /// How many events it remembers.
     pub fn len(&self) -> usize {
-        self.applied.len()
+        self.read.len()
     }
 
     /// Whether it remembers nothing.
     pub fn is_empty(&self) -> bool {
-        self.applied.is_empty()
+        self.read.is_empty()
     }
 
-    /// Takes the next event of the partition; `position` is text that sorts as the source's log
-    /// goes. Two events that say different things at one place show that places are not told
+    /// Offset of the first event that it remembers.
+    pub fn known_from(&self) -> Option<i64> {
+        self.read.front().map(|read| read.offset)
+    }
+
+    /// Takes the next event of the partition, at its offset; `position` is text that sorts as the
+    /// source's log goes. Two events that say different things at one place show that places are not told
     /// there (rows of a compressed binlog transaction share theirs): the ring is emptied.
-    pub fn next(&mut self, identity: Identity, position: &str) -> Verdict {
+    pub fn next(&mut self, offset: i64, identity: Identity, position: &str) -> Verdict {
         if let Some((number, content)) = self.seen.get(&identity.place).copied() {
             if content == identity.content && !self.older_since(number) {
+                // The table is as if it had been applied here, and nothing below it was.
+                self.remember(offset, identity, self.position(number).clone());
                 return Verdict::Repeat;
             }
             self.clear();
         }
-        self.remember(identity, position);
+        if let Some(number) = self.remember(offset, identity, position.into()) {
+            while self.lowest.back().is_some_and(|last| **self.position(*last) > *position) {
+                self.lowest.pop_back();
+            }
+            self.lowest.push_back(number);
+        }
         Verdict::New
     }
 
     /// Remembers so many at most from now on.
     pub fn set_capacity(&mut self, capacity: usize) {
         self.capacity = capacity;
-        while self.applied.len() > capacity {
+        while self.read.len() > capacity {
             self.forget_first();
         }
     }
@@ -107,33 +124,33 @@ impl ReplayRing {
     /// Whether something below an event was applied after it.
     fn older_since(&self, number: u64) -> bool {
         let at = self.lowest.partition_point(|lowest| *lowest <= number);
-        let position = |number: u64| &*self.applied[(number - self.first) as usize].position;
-        self.lowest.get(at).is_some_and(|lowest| position(*lowest) < position(number))
+        self.lowest.get(at).is_some_and(|lowest| self.position(*lowest) < self.position(number))
     }
 
-    fn remember(&mut self, identity: Identity, position: &str) {
+    fn position(&self, number: u64) -> &Arc<str> {
+        &self.read[(number - self.first) as usize].position
+    }
+
+    /// Takes an event in; gives its number, if there is room for any.
+    fn remember(&mut self, offset: i64, identity: Identity, position: Arc<str>) -> Option<u64> {
         if self.capacity == 0 {
-            return;
+            return None;
         }
-        while self.applied.len() >= self.capacity {
+        while self.read.len() >= self.capacity {
             self.forget_first();
         }
-        let number = self.first + self.applied.len() as u64;
-        while let Some(last) = self.lowest.back() {
-            let above = &*self.applied[(last - self.first) as usize].position > position;
-            if !above {
-                break;
-            }
-            self.lowest.pop_back();
-        }
-        self.lowest.push_back(number);
+        let number = self.first + self.read.len() as u64;
         self.seen.insert(identity.place, (number, identity.content));
-        self.applied.push_back(Applied { place: identity.place, position: position.into() });
+        self.read.push_back(Read { offset, place: identity.place, position });
+        Some(number)
     }
 
     fn forget_first(&mut self) {
-        if let Some(gone) = self.applied.pop_front() {
-            self.seen.remove(&gone.place);
+        if let Some(gone) = self.read.pop_front() {
+            // It may have been read again since.
+            if self.seen.get(&gone.place).is_some_and(|(number, _)| *number == self.first) {
+                self.seen.remove(&gone.place);
+            }
             if self.lowest.front() == Some(&self.first) {
                 self.lowest.pop_front();
             }
@@ -154,7 +171,11 @@ mod tests {
     }
 
     fn feed(ring: &mut ReplayRing, events: impl IntoIterator<Item = u32>) -> Vec<u32> {
-        let new = |event: &u32| ring.next(of(*event), &format!("{event:08x}")) == Verdict::New;
+        let mut offset = 0;
+        let new = |event: &u32| {
+            offset += 1;
+            ring.next(offset, of(*event), &format!("{event:08x}")) == Verdict::New
+        };
         events.into_iter().filter(new).collect()
     }
 
@@ -198,9 +219,9 @@ mod tests {
         let toggle = |content| Identity { place: 7, content };
         let mut ring = ReplayRing::new(10);
         for content in [1, 2, 1, 2] {
-            assert_eq!(ring.next(toggle(content), "07"), Verdict::New);
+            assert_eq!(ring.next(content as i64, toggle(content), "07"), Verdict::New);
         }
-        assert_eq!(ring.next(toggle(2), "07"), Verdict::Repeat, "it is what was applied last");
+        assert_eq!(ring.next(9, toggle(2), "07"), Verdict::Repeat, "it is what was applied last");
     }
 
     #[test]

@@ -43,6 +43,17 @@ pub struct NextOffset {
     pub offset: i64,
     /// The record before it.
     pub fingerprint: Fingerprint,
+    /// From which offset on the source's events were remembered, to know them when they come
+    /// again. What was skipped after it was skipped for what lies there; `offset` where nothing
+    /// was remembered.
+    pub known_from: i64,
+}
+
+impl NextOffset {
+    /// A place of which nothing else is known.
+    pub fn at(offset: i64) -> Self {
+        Self { offset, fingerprint: None, known_from: offset }
+    }
 }
 
 /// What one batch covers of one topic-partition: `[start, end)`.
@@ -54,6 +65,8 @@ pub struct OffsetRange {
     pub end: i64,
     /// The record before `end`.
     pub fingerprint: Fingerprint,
+    /// From which offset on the source's events are remembered at `end`: [`NextOffset::known_from`].
+    pub known_from: i64,
 }
 
 /// What one batch covers: a range for each topic-partition that it touches.
@@ -66,13 +79,23 @@ pub struct CheckpointDelta {
 impl CheckpointDelta {
     /// Records that everything of `tp` from the end of what is covered up to `next` is handled.
     ///
-    /// `start` is used only for a topic-partition seen first.
+    /// `start` is used only for a topic-partition seen first. Nothing is remembered, unless
+    /// [`Self::remember`] says so afterwards.
     pub fn extend(&mut self, tp: &TopicPartition, start: i64, next: i64, fingerprint: Fingerprint) {
         if let Some(range) = self.ranges.get_mut(tp) {
             range.end = next;
             range.fingerprint = fingerprint;
+            range.known_from = next;
         } else {
-            self.ranges.insert(tp.clone(), OffsetRange { start, end: next, fingerprint });
+            let range = OffsetRange { start, end: next, fingerprint, known_from: next };
+            self.ranges.insert(tp.clone(), range);
+        }
+    }
+
+    /// Notes from where on the source's events are remembered.
+    pub fn remember(&mut self, known_from: impl Fn(&TopicPartition) -> Option<i64>) {
+        for (tp, range) in &mut self.ranges {
+            range.known_from = known_from(tp).unwrap_or(range.end).min(range.end);
         }
     }
 
@@ -166,10 +189,13 @@ impl Checkpoint {
         for (tp, range) in &delta.ranges {
             let topic = self.topics.entry(tp.topic.clone()).or_default();
             topic.partition_count = topic.partition_count.max(tp.partition + 1);
-            topic.next.insert(
-                tp.partition,
-                NextOffset { offset: range.end, fingerprint: range.fingerprint },
-            );
+            let stood = topic.next.get(&tp.partition).filter(|next| next.offset == range.end);
+            let next = NextOffset {
+                offset: range.end,
+                fingerprint: range.fingerprint,
+                known_from: stood.map_or(range.known_from, |next| next.known_from),
+            };
+            topic.next.insert(tp.partition, next);
         }
     }
 
@@ -208,6 +234,9 @@ pub struct StoredTopic {
     pub partitions: i32,
     /// Next offset and fingerprint (hex, or null) by partition number.
     pub next: BTreeMap<String, (i64, Option<String>)>,
+    /// [`NextOffset::known_from`] by partition number, where it is not the next offset itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub known_from: BTreeMap<String, i64>,
 }
 
 /// Why a stored checkpoint cannot be used.
@@ -241,10 +270,14 @@ impl Checkpoint {
                 let fingerprint = next.fingerprint.map(|hash| format!("{hash:016x}"));
                 (partition.to_string(), (next.offset, fingerprint))
             });
+            let remembered = progress.next.iter().filter(|(_, next)| next.known_from < next.offset);
+            let known_from =
+                remembered.map(|(partition, next)| (partition.to_string(), next.known_from));
             let stored = StoredTopic {
                 id: progress.id.clone(),
                 partitions: progress.partition_count,
                 next: next.collect(),
+                known_from: known_from.collect(),
             };
             (name.to_string(), stored)
         });
@@ -284,6 +317,7 @@ impl Checkpoint {
                 next: BTreeMap::new(),
             };
             for (partition, (offset, fingerprint)) in topic.next {
+                let known_from = topic.known_from.get(&partition).copied().unwrap_or(offset);
                 let partition = partition
                     .parse()
                     .map_err(|_| unreadable(format!("partition `{partition}`")))?;
@@ -291,7 +325,7 @@ impl Checkpoint {
                     .map(|hex| u64::from_str_radix(&hex, 16))
                     .transpose()
                     .map_err(|_| unreadable("fingerprint is not hex".into()))?;
-                progress.next.insert(partition, NextOffset { offset, fingerprint });
+                progress.next.insert(partition, NextOffset { offset, fingerprint, known_from });
             }
             checkpoint.topics.insert(name.into(), progress);
         }
@@ -344,6 +378,8 @@ mod tests {
         let mut checkpoint = Checkpoint::default();
         let mut moved = CheckpointDelta::default();
         moved.extend(&TopicPartition::new("a.b", 2), 0, i64::MAX, Some(u64::MAX));
+        moved.extend(&TopicPartition::new("a.b", 3), 0, 9, None);
+        moved.remember(|tp| (tp.partition == 2).then_some(7));
         checkpoint.apply(&moved);
         let text =
             serde_json::to_string(&checkpoint.to_stored("lakebed", Some("c"))).expect("json");

@@ -90,15 +90,35 @@ fn runs(unacknowledged: u32, late: u32) -> impl Strategy<Value = Vec<Run>> {
     proptest::collection::vec(run, 1..6)
 }
 
-/// What a reader remembers of events: the ring, or one that does without its question.
+/// What a reader remembers of events: the ring, or one that does without its questions.
 trait Memory {
-    fn is_new(&mut self, event: u32) -> bool;
+    fn is_new(&mut self, place: usize, event: u32) -> bool;
+
+    /// From where on a successor is to be fed, at a place of the log.
+    fn known_from(&self, place: usize) -> usize;
 }
 
 impl Memory for ReplayRing {
-    fn is_new(&mut self, event: u32) -> bool {
+    fn is_new(&mut self, place: usize, event: u32) -> bool {
         let identity = Identity { place: event.into(), content: 0 };
-        self.next(identity, &format!("{event:08x}")) == Verdict::New
+        self.next(place as i64, identity, &format!("{event:08x}")) == Verdict::New
+    }
+
+    fn known_from(&self, place: usize) -> usize {
+        ReplayRing::known_from(self).map_or(place, |offset| offset as usize)
+    }
+}
+
+/// A ring whose successors are fed with all that they can read.
+struct Forgetful(ReplayRing);
+
+impl Memory for Forgetful {
+    fn is_new(&mut self, place: usize, event: u32) -> bool {
+        self.0.is_new(place, event)
+    }
+
+    fn known_from(&self, _place: usize) -> usize {
+        0
     }
 }
 
@@ -109,7 +129,7 @@ struct Naive {
 }
 
 impl Memory for Naive {
-    fn is_new(&mut self, event: u32) -> bool {
+    fn is_new(&mut self, _place: usize, event: u32) -> bool {
         if self.known.contains(&event) {
             return false;
         }
@@ -119,29 +139,42 @@ impl Memory for Naive {
         }
         true
     }
+
+    fn known_from(&self, _place: usize) -> usize {
+        0
+    }
 }
 
 /// How the log is read: a process that starts reads some records before its place once more, to
-/// know them.
+/// know them, but none before what its predecessor has known.
 #[derive(Debug, Clone)]
 struct Reader {
-    capacity: usize,
+    /// Of one process after the other, over and over: it depends on what else they read.
+    capacities: Vec<usize>,
     window: usize,
     starts: Vec<usize>,
 }
 
 impl Reader {
-    fn read<M: Memory>(&self, history: &History, log: &[u32], memory: impl Fn() -> M) -> Table {
+    fn read<M: Memory>(
+        &self,
+        history: &History,
+        log: &[u32],
+        memory: impl Fn(usize) -> M,
+    ) -> Table {
         let mut table = Table::new();
-        let mut known = memory();
+        let mut capacities = self.capacities.iter().cycle();
+        let mut next = || memory(*capacities.next().expect("one at least"));
+        let mut known = next();
         for (place, event) in log.iter().enumerate() {
             if self.starts.contains(&place) {
-                known = memory();
-                for before in &log[place.saturating_sub(self.window)..place] {
-                    known.is_new(*before);
+                let from = known.known_from(place).max(place.saturating_sub(self.window));
+                known = next();
+                for before in from..place {
+                    known.is_new(before, log[before]);
                 }
             }
-            if known.is_new(*event) {
+            if known.is_new(place, *event) {
                 history.apply(&mut table, *event);
             }
         }
@@ -149,18 +182,23 @@ impl Reader {
     }
 
     fn with_ring(&self, history: &History, log: &[u32]) -> Table {
-        self.read(history, log, || ReplayRing::new(self.capacity))
+        self.read(history, log, ReplayRing::new)
+    }
+
+    fn with_forgetful_ring(&self, history: &History, log: &[u32]) -> Table {
+        self.read(history, log, |capacity| Forgetful(ReplayRing::new(capacity)))
     }
 
     fn with_naive_ring(&self, history: &History, log: &[u32]) -> Table {
-        self.read(history, log, || Naive { capacity: self.capacity, known: VecDeque::new() })
+        self.read(history, log, |capacity| Naive { capacity, known: VecDeque::new() })
     }
 }
 
 fn reader(capacity: usize) -> impl Strategy<Value = Reader> {
     let starts = proptest::collection::vec(0..200usize, 0..5);
-    (0..=capacity, 0..=capacity, starts).prop_map(|(capacity, window, starts)| Reader {
-        capacity,
+    let capacities = proptest::collection::vec(0..=capacity, 1..4);
+    (capacities, 0..=capacity, starts).prop_map(|(capacities, window, starts)| Reader {
+        capacities,
         window,
         starts,
     })
@@ -168,7 +206,7 @@ fn reader(capacity: usize) -> impl Strategy<Value = Reader> {
 
 /// Remembers everything, in one process or in many.
 fn unbounded(starts: Vec<usize>) -> Reader {
-    Reader { capacity: 1_000, window: 1_000, starts }
+    Reader { capacities: vec![1_000], window: 1_000, starts }
 }
 
 proptest! {
@@ -220,7 +258,25 @@ fn the_naive_ring_and_no_ring_fail_in_these_worlds() {
         |reader: &Reader, history: &History, log: &[u32]| reader.with_naive_ring(history, log);
     assert!(wrong(50, 0, naive) > 0);
     let none = |_: &Reader, history: &History, log: &[u32]| {
-        Reader { capacity: 0, window: 0, starts: Vec::new() }.with_ring(history, log)
+        Reader { capacities: vec![0], window: 0, starts: Vec::new() }.with_ring(history, log)
     };
     assert!(wrong(10, 10, none) > 0);
+}
+
+/// A process that judges anew what its predecessor has judged, by more than that one knew, takes
+/// for skipped what was applied: a key stays at an old state for ever.
+#[test]
+fn what_a_predecessor_did_not_know_must_not_be_known() {
+    let history = |changed: &[usize]| History {
+        keys: (0..EVENTS as usize)
+            .map(|event| if changed.contains(&event) { 4 } else { 0 })
+            .collect(),
+        deletes: vec![false; EVENTS as usize],
+    };
+    let history = history(&[23, 47]);
+    let run = |events, unacknowledged| Run { events, unacknowledged, late: 0, every: 1 };
+    let log = log(&[run(32, 5), run(28, 43), run(32, 0), run(16, 16)]);
+    let reader = Reader { capacities: vec![43], window: 50, starts: vec![100, 110] };
+    assert_eq!(reader.with_ring(&history, &log), history.end());
+    assert_ne!(reader.with_forgetful_ring(&history, &log), history.end());
 }

@@ -104,7 +104,7 @@ async fn a_rewind_reads_again_from_where_the_table_stands() {
     let first = member.seen.lock().expect("lock").generations.clone();
 
     // The batch from 40 on was lost to another writer.
-    let back = NextOffset { offset: 40, fingerprint: None };
+    let back = NextOffset::at(40);
     table.lock().expect("lock").next.insert(a.clone(), back);
     let again = [a.clone(), tp("t", 7)];
     member.with(move |source| source.rewind(&again));
@@ -145,7 +145,7 @@ async fn what_the_log_does_not_continue_is_a_gap_and_decided_by_policy() {
         let stored =
             stored.into_iter().chain([("anew", 10, Some(1)), ("same", 10, same.fingerprint)]);
         for (topic, offset, fingerprint) in stored {
-            table.next.insert(tp(topic, 0), NextOffset { offset, fingerprint });
+            table.next.insert(tp(topic, 0), NextOffset { fingerprint, ..NextOffset::at(offset) });
         }
         table.passes_gaps.insert("passed");
     }
@@ -182,7 +182,7 @@ async fn partitions_that_are_not_read_can_be_given_to_another_member() {
     let table = table();
     for partition in 0..2 {
         // Beyond the end: a gap, and the policy says stop.
-        let stored = NextOffset { offset: 9, fingerprint: None };
+        let stored = NextOffset::at(9);
         table.lock().expect("lock").next.insert(tp("t", partition), stored);
     }
     let first = Member::join(cluster.options("g"), &table).await;

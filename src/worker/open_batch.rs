@@ -130,18 +130,28 @@ impl OpenBatch {
     /// Takes over where the layers stand, for partitions that are assigned now. What is open and
     /// [`Self::continues`] stays: its records come again and are passed over.
     pub(super) fn set_stored(&mut self, layers: &Layers, partitions: &[TopicPartition]) {
-        self.repeats.forget(partitions);
         for tp in partitions {
+            let mut known_from = self.open_known_from(tp).unwrap_or(0);
             for (progress, next) in [
                 (&mut self.bronze_progress, layers.bronze_next(tp)),
                 (&mut self.silver_progress, layers.silver_next(tp)),
             ] {
+                known_from = known_from.max(next.map_or(0, |next| next.known_from));
                 match next {
                     Some(next) => progress.stored.insert(tp.clone(), next.offset),
                     None => progress.stored.remove(tp),
                 };
             }
+            self.repeats.begin(tp, known_from);
         }
+    }
+
+    /// From where on events are known to whom the open records of a partition were judged by.
+    fn open_known_from(&self, tp: &TopicPartition) -> Option<i64> {
+        let progress = [&self.bronze_progress, &self.silver_progress];
+        let end = progress.iter().filter_map(|progress| Some(progress.delta.ranges.get(tp)?.end));
+        let end = end.max()?;
+        Some(self.repeats.known_from(tp).unwrap_or(end))
     }
 
     /// Notes how many partitions a topic has: what a truncate means depends on it.
@@ -206,7 +216,7 @@ impl OpenBatch {
         let headers = message.header_refs();
         let record = message.record(&headers);
         let decoded = self.decoder.decode(&record);
-        let standing = self.repeats.next(&tp, &decoded);
+        let standing = self.repeats.next(&tp, offset, &decoded);
         if is_known {
             self.passed_bytes += weight;
             return Ok(());
@@ -417,6 +427,9 @@ impl OpenBatch {
             ..Sealed::default()
         };
         let freshness = self.freshness.take();
+        for progress in [&mut self.bronze_progress, &mut self.silver_progress] {
+            progress.delta.remember(|tp| self.repeats.known_from(tp));
+        }
         let delta = std::mem::take(&mut self.bronze_progress.delta);
         if self.has_bronze && !delta.ranges.is_empty() {
             let rows = std::mem::take(&mut self.bronze_rows);

@@ -1,8 +1,10 @@
 //! Which of a table's records the source has sent before.
 //!
 //! Fed with every record that is read, those that both layers hold included: reading begins a window
-//! before them, so that the rings know after a restart what they knew before. Both layers go by one
-//! answer.
+//! before them, so that the rings know after a restart what they knew before. They must not know
+//! more: what the process before did not recognise it has applied, and to take it for skipped would
+//! freeze an old row for ever. So each commit says from which offset on its events were known, and
+//! nothing before that is taken in. Both layers go by one answer.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -38,6 +40,8 @@ struct Partition {
     writer: Option<u64>,
     /// Keys whose tombstone is still to come, and whether their delete was a repeat.
     deleted: VecDeque<(u128, bool)>,
+    /// First offset that may be known.
+    known_from: i64,
 }
 
 /// The rings of one table.
@@ -57,6 +61,17 @@ impl Repeats {
         self.window
     }
 
+    /// Begins anew with a partition, of which nothing before `known_from` may be known.
+    pub(super) fn begin(&mut self, tp: &TopicPartition, known_from: i64) {
+        self.partitions.remove(tp);
+        self.partition(tp).known_from = known_from;
+    }
+
+    /// Offset from which on events of a partition are known; `None`: none is.
+    pub(super) fn known_from(&self, tp: &TopicPartition) -> Option<i64> {
+        self.partitions.get(tp)?.ring.known_from()
+    }
+
     /// Forgets what was read of partitions: they are read anew, or by another.
     pub(super) fn forget(&mut self, partitions: &[TopicPartition]) {
         partitions.iter().for_each(|tp| drop(self.partitions.remove(tp)));
@@ -68,11 +83,11 @@ impl Repeats {
     }
 
     /// Takes the next record of a partition.
-    pub(super) fn next(&mut self, tp: &TopicPartition, decoded: &Decoded) -> Standing {
+    pub(super) fn next(&mut self, tp: &TopicPartition, offset: i64, decoded: &Decoded) -> Standing {
         match decoded {
             Decoded::Change(event) => {
                 let partition = self.partition(tp);
-                let repeated = partition.is_repeat(tp, event);
+                let repeated = partition.is_repeat(tp, offset, event);
                 if let (Op::Delete, Some(key)) = (event.op, &event.key) {
                     partition.expect_tombstone(hash(key), repeated);
                 }
@@ -87,7 +102,8 @@ impl Repeats {
         if !self.partitions.contains_key(tp) {
             let capacity = self.window.min(EVENTS_MAX / (self.partitions.len() + 1));
             let ring = ReplayRing::new(capacity);
-            let partition = Partition { ring, writer: None, deleted: VecDeque::new() };
+            let deleted = VecDeque::new();
+            let partition = Partition { ring, writer: None, deleted, known_from: 0 };
             self.partitions.insert(tp.clone(), partition);
             self.partitions.values_mut().for_each(|other| other.ring.set_capacity(capacity));
         }
@@ -96,8 +112,11 @@ impl Repeats {
 }
 
 impl Partition {
-    fn is_repeat(&mut self, tp: &TopicPartition, event: &ChangeEvent) -> bool {
+    fn is_repeat(&mut self, tp: &TopicPartition, offset: i64, event: &ChangeEvent) -> bool {
         let source = &event.source;
+        if offset < self.known_from {
+            return false;
+        }
         if event.key.is_none() && event.op != Op::Truncate {
             // For bronze only.
             return false;
@@ -120,7 +139,7 @@ impl Partition {
                         with those before");
             self.ring.clear();
         }
-        self.ring.next(identity(event, place), position) == Verdict::Repeat
+        self.ring.next(offset, identity(event, place), position) == Verdict::Repeat
     }
 
     fn empty(&mut self, tp: &TopicPartition, why: &str) {

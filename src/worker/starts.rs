@@ -67,7 +67,7 @@ impl LateStarts {
         let progress = chosen.topics.entry(topic.clone()).or_default();
         for (partition, offset) in ends {
             progress.partition_count = progress.partition_count.max(partition + 1);
-            progress.next.insert(partition, NextOffset { offset, fingerprint: None });
+            progress.next.insert(partition, NextOffset::at(offset));
         }
         let text = serde_json::to_string(&chosen.to_stored(&self.sink_id, None));
         let text =

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lakebed_schemas::position::{CheckpointDelta, Fit, NextOffset};
+use lakebed_schemas::position::{CheckpointDelta, Fit};
 use roaring::RoaringBitmap;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
@@ -224,8 +224,8 @@ fn plan(state: &State, change: &TableChange, options: &TableOptions) -> Result<P
 /// The part of a delta that says something new.
 fn moved(head: &crate::log::Head, delta: &CheckpointDelta) -> CheckpointDelta {
     let ranges = delta.ranges.iter().filter(|(tp, range)| {
-        let after = NextOffset { offset: range.end, fingerprint: range.fingerprint };
-        head.checkpoint.next(tp) != Some(after)
+        let stands = head.checkpoint.next(tp).map(|next| (next.offset, next.fingerprint));
+        stands != Some((range.end, range.fingerprint))
     });
     CheckpointDelta { ranges: ranges.map(|(tp, range)| (tp.clone(), *range)).collect() }
 }

@@ -2,7 +2,7 @@
 //!
 //! The next offset of each topic-partition is an application transaction of its own, because those
 //! are what every writer carries over: `lakebed/1/<sink>/<topic>/<partition>`, with `…/fp` for the
-//! fingerprint. The topics themselves stand in the table's properties.
+//! fingerprint and `…/from` for where what is remembered begins. The topics themselves stand in the table's properties.
 
 use std::collections::BTreeMap;
 
@@ -40,6 +40,7 @@ fn sink_prefix(sink: &str) -> String {
 enum Mark {
     Next(TopicPartition, i64),
     Fingerprint(TopicPartition, Option<u64>),
+    KnownFrom(TopicPartition, i64),
     Freshness(i64),
 }
 
@@ -62,6 +63,9 @@ fn read_mark(txn: &Txn, sink: &str) -> Result<Option<Mark>> {
             let hash = Some(txn.version.cast_unsigned()).filter(|hash| *hash != 0);
             Mark::Fingerprint(topic_partition(topic, partition)?, hash)
         }
+        [topic, partition, "from"] => {
+            Mark::KnownFrom(topic_partition(topic, partition)?, txn.version)
+        }
         _ => return Err(unknown()),
     }))
 }
@@ -73,25 +77,29 @@ pub(super) fn apply<'a>(
     checkpoint: &mut Checkpoint,
     freshness: &mut Option<i64>,
 ) -> Result<()> {
-    let mut fingerprints = Vec::new();
+    let (mut fingerprints, mut known_from) = (Vec::new(), Vec::new());
     for txn in txns {
         match read_mark(txn, sink)? {
             None => {}
             Some(Mark::Freshness(micros)) => *freshness = Some(micros),
             Some(Mark::Fingerprint(tp, hash)) => fingerprints.push((tp, hash)),
+            Some(Mark::KnownFrom(tp, offset)) => known_from.push((tp, offset)),
             Some(Mark::Next(tp, offset)) => {
                 let topic = checkpoint.topics.entry(tp.topic).or_default();
                 topic.partition_count = topic.partition_count.max(tp.partition + 1);
-                topic.next.insert(tp.partition, NextOffset { offset, fingerprint: None });
+                let stood = topic.next.get(&tp.partition).filter(|next| next.offset == offset);
+                let known_from = stood.map_or(offset, |next| next.known_from);
+                let next = NextOffset { known_from, ..NextOffset::at(offset) };
+                topic.next.insert(tp.partition, next);
             }
         }
     }
-    for (tp, hash) in fingerprints {
+    let mut at = |tp: &TopicPartition, change: &dyn Fn(&mut NextOffset)| {
         let topic = checkpoint.topics.get_mut(&tp.topic);
-        if let Some(next) = topic.and_then(|topic| topic.next.get_mut(&tp.partition)) {
-            next.fingerprint = hash;
-        }
-    }
+        topic.and_then(|topic| topic.next.get_mut(&tp.partition)).map(change);
+    };
+    fingerprints.iter().for_each(|(tp, hash)| at(tp, &|next| next.fingerprint = *hash));
+    known_from.iter().for_each(|(tp, offset)| at(tp, &|next| next.known_from = *offset));
     Ok(())
 }
 
@@ -142,6 +150,9 @@ pub(super) fn txns(delta: &CheckpointDelta, freshness: Option<i64>, sink: &str) 
         // Zero stands for "none": one record in 2^64 has that hash, and is then not checked.
         let hash = range.fingerprint.unwrap_or(0).cast_signed();
         txns.push(txn(format!("{app_id}/fp"), hash));
+        if range.end > range.start {
+            txns.push(txn(format!("{app_id}/from"), range.known_from));
+        }
         txns.push(txn(app_id, range.end));
     }
     txns.extend(freshness.map(|micros| txn(format!("{prefix}freshness"), micros)));
@@ -191,6 +202,8 @@ mod tests {
         let mut delta = CheckpointDelta::default();
         delta.extend(&TopicPartition::new("a.b-c", 11), 0, i64::MAX, Some(u64::MAX));
         delta.extend(&TopicPartition::new("a.b-c", 2), 5, 5, None);
+        delta.extend(&TopicPartition::new("a.b-c", 3), 5, 9, None);
+        delta.remember(|tp| (tp.partition == 3).then_some(2));
         let mut expected = Checkpoint::default();
         expected.apply(&delta);
 

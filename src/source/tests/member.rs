@@ -228,7 +228,7 @@ fn on_event(source: &mut KafkaSource, event: SourceEvent, table: &mut Table, see
             let Gap { tp, stored, log_start, log_end, kind } = gap;
             let passes = table.passes_gaps.contains(&*tp.topic);
             if passes {
-                table.next.insert(tp.clone(), NextOffset { offset: log_start, fingerprint: None });
+                table.next.insert(tp.clone(), NextOffset::at(log_start));
             }
             seen.gaps.push((tp, kind, [stored, log_start, log_end]));
             let _ = reply.send(if passes { GapDecision::GoOn } else { GapDecision::Stop });
@@ -263,6 +263,7 @@ fn take(source: &mut KafkaSource, message: &Message, table: &mut Table, seen: &m
     if table.next.get(&tp).is_some_and(|next| next.offset != offset) {
         table.misfits.push((tp.clone(), offset));
     }
-    let next = NextOffset { offset: offset + 1, fingerprint: Some(message.fingerprint()) };
+    let next =
+        NextOffset { fingerprint: Some(message.fingerprint()), ..NextOffset::at(offset + 1) };
     table.next.insert(tp, next);
 }

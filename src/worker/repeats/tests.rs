@@ -48,23 +48,28 @@ fn tombstone(of: i64) -> Decoded {
     Decoded::Tombstone { key: Some(key(of)) }
 }
 
+/// The next record, at an offset that says nothing.
+fn next(repeats: &mut Repeats, decoded: &Decoded) -> Standing {
+    repeats.next(&tp(), 1_000, decoded)
+}
+
 fn is_repeat(repeats: &mut Repeats, event: ChangeEvent) -> bool {
-    repeats.next(&tp(), &Decoded::Change(event.into())).repeated
+    next(repeats, &Decoded::Change(event.into())).repeated
 }
 
 #[test]
 fn a_tombstone_shares_the_fate_of_its_delete_whatever_comes_between() {
     let mut repeats = Repeats::new(10);
     assert!(!is_repeat(&mut repeats, change(Op::Delete, 1, 5)));
-    assert_eq!(repeats.next(&tp(), &tombstone(1)), Standing { repeated: false, echo: true });
+    assert_eq!(next(&mut repeats, &tombstone(1)), Standing { repeated: false, echo: true });
     assert!(!is_repeat(&mut repeats, change(Op::Create, 1, 6)));
     // An old task writes the delete again, and the new one between it and its tombstone.
     assert!(is_repeat(&mut repeats, change(Op::Delete, 1, 5)));
     assert!(!is_repeat(&mut repeats, change(Op::Update, 1, 7)));
-    assert_eq!(repeats.next(&tp(), &tombstone(1)), Standing { repeated: true, echo: true });
+    assert_eq!(next(&mut repeats, &tombstone(1)), Standing { repeated: true, echo: true });
     // One without a delete is a delete.
-    assert_eq!(repeats.next(&tp(), &tombstone(1)), Standing::default());
-    assert_eq!(repeats.next(&tp(), &Decoded::Tombstone { key: None }), Standing::default());
+    assert_eq!(next(&mut repeats, &tombstone(1)), Standing::default());
+    assert_eq!(next(&mut repeats, &Decoded::Tombstone { key: None }), Standing::default());
 }
 
 #[test]
@@ -74,8 +79,8 @@ fn the_same_place_is_another_change_for_another_key_operation_or_partition() {
     assert!(!is_repeat(&mut repeats, change(Op::Create, 2, 5)), "the other half of a key change");
     let elsewhere = TopicPartition::new("t", 1);
     let same = Decoded::Change(change(Op::Delete, 1, 5).into());
-    assert!(!repeats.next(&elsewhere, &same).repeated);
-    assert!(repeats.next(&tp(), &same).repeated);
+    assert!(!repeats.next(&elsewhere, 0, &same).repeated);
+    assert!(next(&mut repeats, &same).repeated);
 }
 
 #[test]
@@ -119,13 +124,34 @@ fn a_truncate_that_comes_again_is_a_repeat() {
 }
 
 #[test]
+fn nothing_is_known_that_the_process_before_did_not_know() {
+    let mut repeats = Repeats::new(10);
+    let events = [(4, 1), (5, 2), (6, 3)];
+    let feed = |repeats: &mut Repeats| {
+        for (offset, at) in events {
+            let event = Decoded::Change(change(Op::Create, 1, at).into());
+            assert!(!repeats.next(&tp(), offset, &event).repeated);
+        }
+    };
+    assert_eq!(repeats.known_from(&tp()), None);
+    feed(&mut repeats);
+    assert_eq!(repeats.known_from(&tp()), Some(4));
+    repeats.begin(&tp(), 5);
+    feed(&mut repeats);
+    assert_eq!(repeats.known_from(&tp()), Some(5));
+    assert!(is_repeat(&mut repeats, change(Op::Create, 1, 2)));
+    assert!(!is_repeat(&mut repeats, change(Op::Create, 1, 1)), "below what was known");
+}
+
+#[test]
 fn all_partitions_together_stay_within_the_bound() {
     let mut repeats = Repeats::new(usize::MAX);
     assert_eq!(repeats.window(), EVENTS_MAX);
     for partition in 0..8 {
         let tp = TopicPartition::new("t", partition);
         for at in 0..50_000 {
-            repeats.next(&tp, &Decoded::Change(change(Op::Create, 1, at).into()));
+            let event = change(Op::Create, 1, at);
+            repeats.next(&tp, at as i64, &Decoded::Change(event.into()));
         }
     }
     let held: usize = repeats.partitions.values().map(|partition| partition.ring.len()).sum();
