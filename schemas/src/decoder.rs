@@ -126,6 +126,8 @@ pub struct Decoder {
     /// Payloads that did not come as JSON.
     value_text: String,
     key_text: String,
+    /// What is hashed.
+    scratch: Vec<u8>,
     flat: Option<Flat>,
     masked: Option<Masked>,
 }
@@ -147,6 +149,7 @@ impl Decoder {
             bodies: options.wire.map(Bodies::new),
             value_text: String::new(),
             key_text: String::new(),
+            scratch: Vec::new(),
             flat: options.flattened.then(Flat::default),
             masked: (!options.masking.is_empty()).then(|| {
                 Masked::new(options.masking.clone(), Placeholder::new(&options.placeholder))
@@ -244,10 +247,13 @@ impl Decoder {
         if parsed.payload.kind() != Kind::Object {
             return Err("value is not an object: no Debezium envelope".to_owned());
         }
-        if let Some(kind) = envelope::other(parsed.payload) {
-            return Ok(Decoded::Other { kind });
-        }
-        let envelope = Envelope::read(parsed.payload)?;
+        let envelope = match Envelope::read(parsed.payload) {
+            Ok(envelope) => envelope,
+            Err(reason) => {
+                let other = envelope::other(parsed.payload).ok_or(reason)?;
+                return Ok(Decoded::Other { kind: other });
+            }
+        };
         let schema = parsed.schema.clone();
         // Only what the source left as it was is sent as the placeholder.
         let may_lack = matches!(envelope.op, Op::Create | Op::Update | Op::Read);
@@ -277,7 +283,8 @@ impl Decoder {
                 limits.check(part, json, row, schema.map(|schema| &**schema), &self.options)?;
             }
         }
-        let source = source::read(envelope.source, &envelope, self.options.epoch)?;
+        let source =
+            source::read(envelope.source, &envelope, self.options.epoch, &mut self.scratch)?;
         let raw = |json: Option<Json<'_, '_>>| json.map(|json| json.raw().to_owned());
         let mut event = ChangeEvent {
             op: envelope.op,

@@ -156,33 +156,41 @@ impl FieldKind {
                     Ok(Value::Text(string(json, "JSON text, an object or an array")?.into_owned()))
                 }
             },
-            Self::Inferred => Ok(infer(json).0),
+            Self::Inferred => Ok(infer(json)),
         }
     }
 }
 
-/// The value and its type as the JSON shows it. A number that its type cannot hold exactly is out
-/// of range; arrays and objects stay JSON text.
-pub(crate) fn infer(json: Json<'_, '_>) -> (Value, Option<ColumnType>) {
-    use ColumnType as T;
+/// The value as the JSON shows it. A number that its type cannot hold exactly is out of range;
+/// arrays and objects stay JSON text.
+pub(crate) fn infer(json: Json<'_, '_>) -> Value {
     let out_of_range = || Value::OutOfRange(json.raw().to_owned());
     match json.kind() {
-        Kind::Null => (Value::Null, None),
-        Kind::True => (Value::Boolean(true), Some(T::Boolean)),
-        Kind::False => (Value::Boolean(false), Some(T::Boolean)),
-        Kind::Number => {
-            let text = json.raw();
-            if text.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
-                let value = exact_double(text).map_or_else(out_of_range, Value::Double);
-                return (value, Some(T::Double));
-            }
-            (json.integer().map_or_else(out_of_range, Value::Long), Some(T::Long))
+        Kind::Null => Value::Null,
+        Kind::True => Value::Boolean(true),
+        Kind::False => Value::Boolean(false),
+        Kind::Number if is_fraction(json.raw()) => {
+            exact_double(json.raw()).map_or_else(out_of_range, Value::Double)
         }
-        Kind::Plain | Kind::Escaped => {
-            (Value::Text(json.text().unwrap_or_default().into_owned()), Some(T::Text))
-        }
-        Kind::Array | Kind::Object => (Value::Text(json.raw().to_owned()), Some(T::Text)),
+        Kind::Number => json.integer().map_or_else(out_of_range, Value::Long),
+        Kind::Plain | Kind::Escaped => Value::Text(json.text().unwrap_or_default().into_owned()),
+        Kind::Array | Kind::Object => Value::Text(json.raw().to_owned()),
     }
+}
+
+/// The type of what [`infer`] gives; `None` of null.
+pub(crate) fn shown_type(json: Json<'_, '_>) -> Option<ColumnType> {
+    match json.kind() {
+        Kind::Null => None,
+        Kind::True | Kind::False => Some(ColumnType::Boolean),
+        Kind::Number if is_fraction(json.raw()) => Some(ColumnType::Double),
+        Kind::Number => Some(ColumnType::Long),
+        Kind::Plain | Kind::Escaped | Kind::Array | Kind::Object => Some(ColumnType::Text),
+    }
+}
+
+fn is_fraction(number: &str) -> bool {
+    number.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'))
 }
 
 fn string<'a>(json: Json<'_, 'a>, expected: &'static str) -> Result<Cow<'a, str>, Expected> {

@@ -97,27 +97,32 @@ pub struct Json<'p, 'a> {
 }
 
 impl<'p, 'a> Json<'p, 'a> {
+    #[inline]
     fn node(&self) -> &'p Node {
         &self.nodes[self.at as usize]
     }
 
     /// What it is.
+    #[inline]
     pub fn kind(&self) -> Kind {
         self.node().kind
     }
 
     /// Whether it is `null`.
+    #[inline]
     pub fn is_null(&self) -> bool {
         self.kind() == Kind::Null
     }
 
     /// Its text as it stands in the document.
+    #[inline]
     pub fn raw(&self) -> &'a str {
         let node = self.node();
         &self.text[node.start as usize..node.end as usize]
     }
 
     /// The content of a string; `None` for anything else.
+    #[inline]
     pub fn text(&self) -> Option<Cow<'a, str>> {
         let node = self.node();
         let inner = || &self.text[node.start as usize + 1..node.end as usize - 1];
@@ -129,10 +134,20 @@ impl<'p, 'a> Json<'p, 'a> {
     }
 
     /// Whether it is a string with this content.
+    #[inline]
     pub fn is_text(&self, content: &str) -> bool {
-        match self.kind() {
-            Kind::Plain => &self.raw().as_bytes()[1..self.raw().len() - 1] == content.as_bytes(),
-            Kind::Escaped => self.text().is_some_and(|text| text == content),
+        let node = self.node();
+        let length = (node.end - node.start) as usize;
+        match node.kind {
+            Kind::Plain => {
+                length == content.len() + 2
+                    && &self.text.as_bytes()[node.start as usize + 1..node.end as usize - 1]
+                        == content.as_bytes()
+            }
+            // An escape is longer than what it stands for, up to six times.
+            Kind::Escaped if length <= content.len() * 6 + 2 => {
+                self.text().is_some_and(|text| text == content)
+            }
             _ => false,
         }
     }
@@ -172,7 +187,13 @@ impl<'p, 'a> Json<'p, 'a> {
 
     /// The last member of an object with this name.
     pub fn get(&self, name: &str) -> Option<Self> {
-        self.members().filter(|(key, _)| key.is_text(name)).map(|(_, value)| value).last()
+        let mut found = None;
+        for (key, value) in self.members() {
+            if key.is_text(name) {
+                found = Some(value);
+            }
+        }
+        found
     }
 }
 
@@ -188,6 +209,7 @@ pub struct Items<'p, 'a> {
 impl<'p, 'a> Iterator for Items<'p, 'a> {
     type Item = Json<'p, 'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Json<'p, 'a>> {
         if self.at >= self.end {
             return None;
@@ -205,6 +227,7 @@ pub struct Members<'p, 'a>(Items<'p, 'a>);
 impl<'p, 'a> Iterator for Members<'p, 'a> {
     type Item = (Json<'p, 'a>, Json<'p, 'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let name = self.0.next()?;
         Some((name, self.0.next()?))

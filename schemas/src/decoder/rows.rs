@@ -7,7 +7,7 @@ use crate::change_event::{Field, Row, RowShape};
 use crate::column::ColumnType;
 use crate::column_override::ColumnOverride;
 use crate::connect_schema::{RowSchema, SchemaField};
-use crate::field_kind::{FieldKind, infer};
+use crate::field_kind::{FieldKind, shown_type};
 use crate::json::{Json, Kind};
 use crate::placeholder::Placeholder;
 use crate::value::Value;
@@ -34,6 +34,7 @@ pub(super) fn read(
     }
 }
 
+#[inline]
 fn read_field(
     part: &str,
     name: &str,
@@ -176,14 +177,13 @@ impl ShapeCache {
         for (field, kind) in latest.shape.fields.iter().zip(&latest.kinds) {
             let (_, json) = members.next().filter(|(name, _)| name.is_text(&field.name))?;
             // A value that cannot be read may come again under its name, and then not count.
-            let (value, column_type) = match kind {
-                FieldKind::Inferred => typed(part, &field.name, kind, json, placeholder).ok()?,
-                _ => (read_field(part, &field.name, kind, json, placeholder).ok()?, None),
-            };
-            if column_type.is_some() && column_type != field.column_type {
-                return None;
+            values.push(read_field(part, &field.name, kind, json, placeholder).ok()?);
+            if *kind == FieldKind::Inferred && !matches!(values.last(), Some(Value::Unavailable)) {
+                let shown = shown_type(json);
+                if shown.is_some() && shown != field.column_type {
+                    return None;
+                }
             }
-            values.push(value);
         }
         members.next().is_none().then_some(values)
     }
@@ -223,11 +223,11 @@ fn typed(
     json: Json<'_, '_>,
     placeholder: Option<&Placeholder>,
 ) -> Result<(Value, Option<ColumnType>), String> {
-    if *kind != FieldKind::Inferred {
-        return Ok((read_field(part, name, kind, json, placeholder)?, kind.column_type()));
-    }
-    if placeholder.is_some_and(|placeholder| placeholder.is(json, kind)) {
-        return Ok((Value::Unavailable, None));
-    }
-    Ok(infer(json))
+    let value = read_field(part, name, kind, json, placeholder)?;
+    let column_type = match (kind, &value) {
+        (FieldKind::Inferred, Value::Unavailable) => None,
+        (FieldKind::Inferred, _) => shown_type(json),
+        _ => kind.column_type(),
+    };
+    Ok((value, column_type))
 }

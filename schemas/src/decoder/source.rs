@@ -5,7 +5,7 @@
 //! connector's numbers, and last the rank of the op (2: at one place, a delete goes before the
 //! insert that a key change makes of it).
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::envelope::{Envelope, micros};
 use super::source_position::{BinlogPlace, Parts, postgresql};
@@ -38,6 +38,7 @@ pub(super) fn read(
     json: Json<'_, '_>,
     envelope: &Envelope<'_, '_>,
     epoch: u32,
+    scratch: &mut Vec<u8>,
 ) -> Result<SourceInfo, String> {
     let mut block = Block::default();
     for (name, value) in json.members() {
@@ -78,13 +79,15 @@ pub(super) fn read(
     let position = position.filter(|_| snapshot.as_deref() != Some("incremental"));
     let lane = u8::from(snapshot.is_none());
     let rank = u8::from(!matches!(envelope.op, Op::Delete | Op::Truncate));
-    let writer = block.writer(&connector, json);
-    let identity = position.as_ref().and_then(|position| position.identity.as_deref());
+    let writer = block.writer(&connector, json, scratch);
+    let identity = position.as_ref().and_then(|position| position.identity.as_ref());
     Ok(SourceInfo {
         ts_us: micros(block.ts_us, block.ts_ms),
         // All rows that a snapshot reads stand at one place.
-        place: identity.filter(|_| snapshot.is_none()).map(|place| block.place(writer, place)),
-        position: position.map(|at| format!("{epoch:08x}{lane:02x}{}{rank:02x}", at.order)),
+        place: identity
+            .filter(|_| snapshot.is_none())
+            .map(|(digits, text)| block.place(writer, [digits.text(), text], scratch)),
+        position: position.as_ref().map(|at| at.text(epoch, lane, rank)),
         writer,
         tx: tx(envelope.transaction, &block),
         connector,
@@ -94,35 +97,37 @@ pub(super) fn read(
 
 impl Block<'_, '_> {
     /// Whose positions can be compared: a connector's, and where it reads several logs, one of them.
-    fn writer(&self, connector: &str, json: Json<'_, '_>) -> u64 {
+    fn writer(&self, connector: &str, json: Json<'_, '_>, scratch: &mut Vec<u8>) -> u64 {
         let log = match connector {
             "sqlserver" => self.db,
             "vitess" => json.get("shard"),
             _ => None,
         };
-        let mut hasher = Xxh3::new();
-        hasher.update(connector.as_bytes());
+        scratch.clear();
+        scratch.extend_from_slice(connector.as_bytes());
         for part in [self.name, log] {
-            update(&mut hasher, part);
+            append(scratch, part);
         }
-        hasher.digest()
+        xxh3_64(scratch)
     }
 
-    fn place(&self, writer: u64, identity: &str) -> u128 {
-        let mut hasher = Xxh3::new();
-        hasher.update(&writer.to_le_bytes());
+    fn place(&self, writer: u64, identity: [&str; 2], scratch: &mut Vec<u8>) -> u128 {
+        scratch.clear();
+        scratch.extend_from_slice(&writer.to_le_bytes());
         for part in [self.db, self.schema, self.table] {
-            update(&mut hasher, part);
+            append(scratch, part);
         }
-        hasher.update(identity.as_bytes());
-        hasher.digest128()
+        for part in identity {
+            scratch.extend_from_slice(part.as_bytes());
+        }
+        xxh3_128(scratch)
     }
 }
 
 /// Text with its end, so that no two lists of texts hash alike.
-fn update(hasher: &mut Xxh3, text: Option<Json<'_, '_>>) {
-    hasher.update(text.map_or("", |text| text.raw()).as_bytes());
-    hasher.update(&[0]);
+fn append(list: &mut Vec<u8>, text: Option<Json<'_, '_>>) {
+    list.extend_from_slice(text.map_or("", |text| text.raw()).as_bytes());
+    list.push(0);
 }
 
 /// `None` for streamed events: `"false"`, false, or nothing at all.

@@ -138,6 +138,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
+    #[inline]
     fn string(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         self.at += 1;
@@ -235,18 +236,21 @@ impl Scanner<'_> {
         Ok(())
     }
 
+    #[inline]
     fn push(&mut self, kind: Kind, start: usize, end: usize) {
         let next = self.nodes.len() as u32 + 1;
         // The text is shorter than 4 GiB, and has at least as many bytes as nodes.
         self.nodes.push(Node { kind, start: start as u32, end: end as u32, next });
     }
 
+    #[inline]
     fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
         }
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -257,6 +261,7 @@ impl Scanner<'_> {
 }
 
 /// How many bytes of a string come before its next quote, backslash or control character.
+#[inline]
 fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = ONES << 7;
@@ -285,8 +290,13 @@ fn hex_unit(digits: &[u8]) -> Option<u32> {
 pub(super) fn unescape(inner: &str) -> String {
     let mut out = String::with_capacity(inner.len());
     let mut rest = inner;
-    while let Some(at) = rest.find('\\') {
+    loop {
+        // Nothing else ends a stretch: the grammar has been checked.
+        let at = plain_length(rest.as_bytes());
         out.push_str(&rest[..at]);
+        if at == rest.len() {
+            return out;
+        }
         let escape = rest.as_bytes().get(at + 1).copied().unwrap_or(b'\\');
         rest = rest.get(at + 2..).unwrap_or("");
         out.push(match escape {
@@ -299,8 +309,6 @@ pub(super) fn unescape(inner: &str) -> String {
             other => char::from(other),
         });
     }
-    out.push_str(rest);
-    out
 }
 
 /// The character of one or two `\u` escapes, of which the first `\u` has been passed.
