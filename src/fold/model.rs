@@ -1,19 +1,20 @@
-//! The fold against a source: whatever the history and wherever batches are cut, the table ends
-//! with the source's rows.
+//! The fold against a source: whatever the history, however partitions are read and batches cut, the
+//! table ends with the source's rows, and names exactly what could not be known.
 //!
 //! A small database makes changes and tells of them as a connector would: unchanged values may be
 //! left out, a change of key is a delete, a tombstone and an insert, perhaps in another partition.
-//! Each sealed fold is applied to a map of rows as tables apply it. Not in here: the insert of a key
-//! change that is read before its delete, or in a later batch than a delete in another partition.
-//! No fold can be exact about those.
+//! Partitions are read in any order, but that an insert which asks for a row waits until it has left;
+//! batches end anywhere, also between the halves; what has left in one batch is kept for the next.
+//! Some partitions may be another process's, which is never heard of.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lakebed_schemas::position::TopicPartition;
-use lakebed_schemas::value::Value;
+use lakebed_schemas::value::{Value, key_hash};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 
-use super::{Fold, RowChange, Sealed};
+use super::{DepartedRow, Fold, RowChange, RowMove, Sealed};
 
 const KEYS: i64 = 4;
 
@@ -54,19 +55,10 @@ fn wish() -> impl Strategy<Value = Wish> {
             .prop_map(|(key, changed, unsent)| Wish::Write { key, changed, unsent }),
         1 => key().prop_map(|key| Wish::Read { key }),
         2 => key().prop_map(|key| Wish::Delete { key }),
-        3 => (key(), key(), any::<u8>(), any::<u8>())
+        4 => (key(), key(), any::<u8>(), any::<u8>())
             .prop_map(|(from, to, changed, unsent)| Wish::Rekey { from, to, changed, unsent }),
         1 => Just(Wish::Widen),
     ]
-}
-
-/// A change of key, in the order of the source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rekey {
-    number: i64,
-    from: i64,
-    /// Whether its insert is in another partition than its delete.
-    crosses: bool,
 }
 
 /// A record of the topic, as the worker hands it to the fold.
@@ -75,16 +67,18 @@ struct Record {
     key: i64,
     change: RowChange,
     is_tombstone: bool,
-    /// Set for both halves of a change of key.
-    rekey: Option<Rekey>,
 }
 
 /// The database and the topic that it is captured in.
 #[derive(Debug)]
 struct Database {
     rows: BTreeMap<i64, Vec<Value>>,
+    /// Columns of rows whose value came from a partition that is not read here, and was not sent.
+    hidden: BTreeMap<i64, BTreeSet<usize>>,
     width: usize,
     partitions: Vec<VecDeque<Record>>,
+    /// How many of them, from the first, are read here.
+    read: usize,
     changes: i64,
 }
 
@@ -92,24 +86,33 @@ fn has(bits: u8, column: usize) -> bool {
     bits >> column & 1 == 1
 }
 
+fn key_of(key: i64) -> Vec<Value> {
+    vec![Value::Long(key)]
+}
+
 impl Database {
-    fn new(partitions: usize) -> Self {
+    fn new(partitions: usize, read: usize) -> Self {
         let partitions = vec![VecDeque::new(); partitions];
-        Self { rows: BTreeMap::new(), width: COLUMNS, partitions, changes: 0 }
+        let (rows, hidden) = (BTreeMap::new(), BTreeMap::new());
+        Self { rows, hidden, width: COLUMNS, partitions, read, changes: 0 }
     }
 
     fn partition(&self, key: i64) -> usize {
         usize::try_from(key).expect("small") % self.partitions.len()
     }
 
-    fn tell(&mut self, key: i64, change: RowChange, is_tombstone: bool, rekey: Option<Rekey>) {
-        let partition = self.partition(key);
-        self.partitions[partition].push_back(Record { key, change, is_tombstone, rekey });
+    fn is_read(&self, key: i64) -> bool {
+        self.partition(key) < self.read
     }
 
-    fn tell_delete(&mut self, key: i64, rekey: Option<Rekey>) {
-        self.tell(key, RowChange::Delete { key_change: rekey.is_some() }, false, rekey);
-        self.tell(key, RowChange::Delete { key_change: false }, true, None);
+    fn tell(&mut self, key: i64, change: RowChange, is_tombstone: bool) {
+        let partition = self.partition(key);
+        self.partitions[partition].push_back(Record { key, change, is_tombstone });
+    }
+
+    fn tell_delete(&mut self, key: i64, moved: Option<RowMove>) {
+        self.tell(key, RowChange::Delete { moved }, false);
+        self.tell(key, RowChange::Delete { moved: None }, true);
     }
 
     /// The row after a change, each value with a number of its own, and as it is sent.
@@ -132,29 +135,40 @@ impl Database {
         (row, sent)
     }
 
+    /// Of the columns that were left out, those that nobody can know any more.
+    fn hide(&mut self, key: i64, before: &BTreeSet<usize>, sent: &[Value], is_cut_off: bool) {
+        let left_out = (0..sent.len()).filter(|column| sent[*column] == Value::Unavailable);
+        let hidden = left_out.filter(|column| is_cut_off || before.contains(column)).collect();
+        self.hidden.insert(key, hidden);
+    }
+
     fn grant(&mut self, wish: &Wish) {
         self.changes += 1;
         match *wish {
             Wish::Widen => self.width = COLUMNS + 1,
             Wish::Write { key, changed, unsent } => {
+                let before = self.hidden.remove(&key).unwrap_or_default();
                 let (row, change) = match self.rows.get(&key).cloned() {
                     Some(old) => {
                         let (row, sent) = self.changed(&old, changed, unsent);
+                        self.hide(key, &before, &sent, false);
                         (row, RowChange::Update { row: sent })
                     }
                     None => {
-                        let (row, _) = self.changed(&[Value::Long(key)], 0xfe, 0);
-                        (row.clone(), RowChange::Replace { row, old_key: None })
+                        let (row, _) = self.changed(&key_of(key), 0xfe, 0);
+                        (row.clone(), RowChange::Replace { row, moved: None })
                     }
                 };
                 self.rows.insert(key, row);
-                self.tell(key, change, false, None);
+                self.tell(key, change, false);
             }
             Wish::Read { key } => {
                 let Some(row) = self.rows.get(&key).cloned() else { return };
-                self.tell(key, RowChange::Replace { row, old_key: None }, false, None);
+                self.hidden.remove(&key);
+                self.tell(key, RowChange::Replace { row, moved: None }, false);
             }
             Wish::Delete { key } => {
+                self.hidden.remove(&key);
                 if self.rows.remove(&key).is_some() {
                     self.tell_delete(key, None);
                 }
@@ -164,105 +178,186 @@ impl Database {
                     return;
                 }
                 let Some(mut old) = self.rows.remove(&from) else { return };
+                let before = self.hidden.remove(&from).unwrap_or_default();
                 old[0] = Value::Long(to);
                 let (row, sent) = self.changed(&old, changed, unsent);
                 self.rows.insert(to, row);
-                let crosses = self.partition(from) != self.partition(to);
-                let rekey = Some(Rekey { number: self.changes, from, crosses });
-                self.tell_delete(from, rekey);
-                let old_key = Some(vec![Value::Long(from)]);
-                self.tell(to, RowChange::Replace { row: sent, old_key }, false, rekey);
+                self.hide(to, &before, &sent, !self.is_read(from));
+                let place = Some(self.changes.unsigned_abs().into());
+                let moved = Some(RowMove { old_key: key_hash(&key_of(from)), place });
+                self.tell_delete(from, moved);
+                self.tell(to, RowChange::Replace { row: sent, moved }, false);
             }
         }
-    }
-}
-
-/// The topic's partitions, read in some order.
-struct Reader {
-    partitions: Vec<VecDeque<Record>>,
-    /// Changes of key whose delete has been read and whose insert has not.
-    half_read: BTreeSet<Rekey>,
-}
-
-impl Reader {
-    /// The next record of one of the partitions that can go on.
-    fn next(&mut self, choice: usize) -> Option<(usize, Record)> {
-        let waits = |record: &Record| {
-            let is_insert = matches!(record.change, RowChange::Replace { .. });
-            let first = |from| self.half_read.iter().find(|half| half.from == from);
-            record.rekey.is_some_and(|rekey| is_insert && first(rekey.from) != Some(&rekey))
-        };
-        let can_go_on = |(partition, records): (usize, &VecDeque<Record>)| {
-            records.front().filter(|record| !waits(record)).map(|_| partition)
-        };
-        let open: Vec<usize> = self.partitions.iter().enumerate().filter_map(can_go_on).collect();
-        let partition = *open.get(choice % open.len().max(1))?;
-        let record = self.partitions[partition].pop_front()?;
-        if let Some(rekey) = record.rekey
-            && !self.half_read.remove(&rekey)
-        {
-            self.half_read.insert(rekey);
-        }
-        Some((partition, record))
     }
 }
 
 /// A table that applies sealed changes as `lakebed_sinks::table` does.
 #[derive(Default)]
 struct Table {
-    rows: BTreeMap<u128, Vec<Value>>,
-    /// Values that no row could answer.
-    lost: usize,
+    /// By hash of the key, the row and the columns named as incomplete.
+    rows: BTreeMap<u128, (Vec<Value>, BTreeSet<usize>)>,
 }
 
 impl Table {
-    fn apply(&mut self, sealed: Sealed) {
-        let hash = |key: &[Value]| lakebed_schemas::value::key_hash(key);
-        self.lost += sealed.lost.len();
+    fn apply(&mut self, sealed: &Sealed) {
         let before = self.rows.clone();
         let mut seen = BTreeSet::new();
-        for change in sealed.changes {
-            assert!(seen.insert(hash(&change.key)), "a key comes twice");
-            let Some(mut row) = change.row else {
-                self.rows.remove(&hash(&change.key));
+        for (at, change) in sealed.changes.iter().enumerate() {
+            let hash = key_hash(&change.key);
+            assert!(seen.insert(hash), "a key comes twice");
+            let Some(mut row) = change.row.clone() else {
+                self.rows.remove(&hash);
                 continue;
             };
-            let asked = change.inherit.as_ref().unwrap_or(&change.key);
+            let of_change =
+                |(lost_at, column): &(usize, usize)| (*lost_at == at).then_some(*column);
+            let mut incomplete: BTreeSet<usize> =
+                sealed.lost.iter().filter_map(of_change).collect();
+            let asked = before.get(&key_hash(change.inherit.as_ref().unwrap_or(&change.key)));
             for (column, value) in row.iter_mut().enumerate() {
                 if *value == Value::Unavailable {
-                    let old = before.get(&hash(asked));
-                    self.lost += usize::from(old.is_none());
-                    let old = old.and_then(|old| old.get(column));
-                    *value = old.cloned().unwrap_or(Value::Null);
+                    let known = asked.filter(|(_, names)| !names.contains(&column));
+                    *value = known.map_or(Value::Null, |(old, _)| old[column].clone());
+                    if known.is_none() {
+                        incomplete.insert(column);
+                    }
                 }
             }
-            self.rows.insert(hash(&change.key), row);
+            self.rows.insert(hash, (row, incomplete));
         }
+    }
+
+    /// What is known of a row that left, before the batch that it left in is applied.
+    fn resolve(&self, left: &DepartedRow) -> BTreeMap<usize, Value> {
+        let stored = self.rows.get(&key_hash(left.from.as_ref().unwrap_or(&left.key)));
+        let in_table = |column: usize| {
+            let (row, names) = stored?;
+            (!names.contains(&column)).then(|| row[column].clone())
+        };
+        let value = |column: usize| match left.row.as_ref().map(|row| row.get(column)) {
+            Some(_) if left.lost.contains(&column) => None,
+            Some(None) => Some(Value::Null),
+            Some(Some(Value::Unavailable)) | None => in_table(column),
+            Some(Some(value)) => Some(value.clone()),
+        };
+        (0..=COLUMNS).filter_map(|column| Some((column, value(column)?))).collect()
     }
 }
 
-/// Reads everything in the order that `choices` say, sealing where they say and the worker would.
-fn replay(database: &Database, choices: &[(usize, bool)]) -> Table {
-    let mut reader = Reader { partitions: database.partitions.clone(), half_read: BTreeSet::new() };
-    let (mut fold, mut table) = (Fold::default(), Table::default());
-    let mut choices = choices.iter().cycle();
-    loop {
-        let (choice, cut) = *choices.next().expect("there are choices");
-        let Some((partition, record)) = reader.next(choice) else { break };
+/// What the worker does beside the fold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    All,
+    /// Inserts do not wait for rows that are to leave.
+    WithoutWaiting,
+    /// Rows that left in one batch are forgotten in the next.
+    WithoutKeeping,
+}
+
+/// Reads the topic and writes the table.
+struct Worker {
+    partitions: Vec<VecDeque<Record>>,
+    rules: Rules,
+    fold: Fold,
+    kept: BTreeMap<RowMove, BTreeMap<usize, Value>>,
+    table: Table,
+}
+
+impl Worker {
+    fn new(database: &Database, rules: Rules) -> Self {
+        let partitions = database.partitions[..database.read].to_vec();
+        let (fold, kept, table) = (Fold::default(), BTreeMap::new(), Table::default());
+        Self { partitions, rules, fold, kept, table }
+    }
+
+    fn waits(&self, record: &Record) -> bool {
+        let RowChange::Replace { row, moved: Some(moved) } = &record.change else { return false };
+        self.rules != Rules::WithoutWaiting
+            && row.contains(&Value::Unavailable)
+            && !self.fold.has_departed(moved)
+            && !self.kept.contains_key(moved)
+    }
+
+    /// A partition that can go on, or else the one that has waited for the oldest change.
+    fn next(&self, choice: usize) -> Option<usize> {
+        let fronts = || {
+            let partitions = self.partitions.iter().enumerate();
+            partitions.filter_map(|(partition, records)| Some((partition, records.front()?)))
+        };
+        let open: Vec<usize> =
+            fronts().filter(|(_, record)| !self.waits(record)).map(|(at, _)| at).collect();
+        let place = |record: &Record| match &record.change {
+            RowChange::Replace { moved, .. } => moved.and_then(|moved| moved.place),
+            RowChange::Update { .. } | RowChange::Delete { .. } => None,
+        };
+        let oldest = || fronts().min_by_key(|(_, record)| place(record)).map(|(at, _)| at);
+        open.get(choice % open.len().max(1)).copied().or_else(oldest)
+    }
+
+    fn take(&mut self, partition: usize) {
+        let Some(mut record) = self.partitions[partition].pop_front() else { return };
         let tp = TopicPartition::new("t", i32::try_from(partition).expect("small"));
         if !record.is_tombstone {
-            fold.settle_key_change(&tp);
+            self.fold.settle_key_change(&tp);
         }
-        fold.push(&tp, vec![Value::Long(record.key)], record.change);
-        let is_apart = reader.half_read.iter().any(|rekey| rekey.crosses);
-        if cut && !is_apart && !fold.is_mid_key_change() {
-            table.apply(fold.seal(COLUMNS + 1));
-            assert!(fold.is_empty());
+        if let RowChange::Replace { row, moved: Some(moved) } = &mut record.change
+            && let Some(kept) = self.kept.get(moved)
+        {
+            for (column, value) in row.iter_mut().enumerate() {
+                if let (Value::Unavailable, Some(known)) = (&*value, kept.get(&column)) {
+                    *value = known.clone();
+                }
+            }
         }
+        self.fold.push(&tp, key_of(record.key), record.change);
     }
-    assert!(reader.partitions.iter().all(VecDeque::is_empty), "everything is read");
-    table.apply(fold.seal(COLUMNS + 1));
-    table
+
+    fn write(&mut self) {
+        let sealed = self.fold.seal(COLUMNS + 1);
+        assert!(self.fold.is_empty());
+        for left in &sealed.departed {
+            let values = self.table.resolve(left);
+            if self.rules != Rules::WithoutKeeping && !values.is_empty() {
+                self.kept.entry(left.moved).or_insert(values);
+            }
+        }
+        self.table.apply(&sealed);
+    }
+
+    /// Reads everything in the order that `choices` say, writing where they say.
+    fn run(mut self, choices: &[(usize, bool)]) -> Table {
+        for (choice, cut) in choices.iter().cycle() {
+            let Some(partition) = self.next(*choice) else { break };
+            self.take(partition);
+            if *cut {
+                self.write();
+            }
+        }
+        self.write();
+        self.table
+    }
+}
+
+/// The table where the source's rows of the partitions that are read are in it, cell by cell, but
+/// for those that nobody could know: they are NULL and named, and no others are.
+fn expected(database: &Database) -> BTreeMap<u128, (Vec<Value>, BTreeSet<usize>)> {
+    let rows = database.rows.iter().filter(|(key, _)| database.is_read(**key));
+    let rows = rows.map(|(key, row)| {
+        let mut row = row.clone();
+        row.resize(COLUMNS + 1, Value::Null);
+        let hidden = database.hidden.get(key).cloned().unwrap_or_default();
+        hidden.iter().for_each(|column| row[*column] = Value::Null);
+        (key_hash(&row[..1]), (row, hidden))
+    });
+    rows.collect()
+}
+
+fn history() -> impl Strategy<Value = (Vec<Wish>, Vec<(usize, bool)>)> {
+    (
+        prop::collection::vec(wish(), 1..40),
+        prop::collection::vec((0..6usize, prop::bool::weighted(0.3)), 1..60),
+    )
 }
 
 proptest! {
@@ -276,19 +371,41 @@ proptest! {
     #[test]
     fn any_history_in_any_batches_ends_with_the_rows_of_the_source(
         partitions in 1..4usize,
-        wishes in prop::collection::vec(wish(), 1..40),
-        choices in prop::collection::vec((0..6usize, prop::bool::weighted(0.3)), 1..60),
+        (wishes, choices) in history(),
     ) {
-        let mut database = Database::new(partitions);
+        let mut database = Database::new(partitions, partitions);
+        wishes.iter().for_each(|wish| database.grant(wish));
+        prop_assert!(database.hidden.values().all(BTreeSet::is_empty));
+
+        let table = Worker::new(&database, Rules::All).run(&choices);
+        prop_assert_eq!(table.rows, expected(&database));
+    }
+
+    #[test]
+    fn exactly_what_only_another_process_knows_is_named(
+        (partitions, read) in (2..5usize).prop_flat_map(|all| (Just(all), 1..all)),
+        (wishes, choices) in history(),
+    ) {
+        let mut database = Database::new(partitions, read);
         wishes.iter().for_each(|wish| database.grant(wish));
 
-        let table = replay(&database, &choices);
+        let table = Worker::new(&database, Rules::All).run(&choices);
+        prop_assert_eq!(table.rows, expected(&database));
+    }
+}
 
-        let expected = database.rows.into_values().map(|mut row| {
-            row.resize(COLUMNS + 1, Value::Null);
-            (lakebed_schemas::value::key_hash(&row[..1]), row)
+/// The test of the test: each of the rules is needed.
+#[test]
+fn without_waiting_or_without_keeping_some_history_ends_wrong() {
+    for rules in [Rules::WithoutWaiting, Rules::WithoutKeeping] {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let wrong = (0..3_000).any(|_| {
+            let tree = history().new_tree(&mut runner).expect("a history");
+            let (wishes, choices) = tree.current();
+            let mut database = Database::new(3, 3);
+            wishes.iter().for_each(|wish| database.grant(wish));
+            Worker::new(&database, rules).run(&choices).rows != expected(&database)
         });
-        prop_assert_eq!(table.rows, expected.collect::<BTreeMap<_, _>>());
-        prop_assert_eq!(table.lost, 0);
+        assert!(wrong, "{rules:?} changes nothing");
     }
 }

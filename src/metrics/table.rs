@@ -280,6 +280,11 @@ impl TableMetrics {
         ages.newest_us = ages.newest_us.max(source_ts_us);
     }
 
+    /// Counts values that became NULL because nothing that was read could answer them.
+    pub fn lost(&self, count: u64) {
+        self.families.incomplete.get_or_create(&self.labels()).inc_by(count);
+    }
+
     /// Counts values that became NULL because their column cannot hold them.
     pub fn nulled(&self, count: u64) {
         self.families.nulled.get_or_create(&self.labels()).inc_by(count);

@@ -2,6 +2,7 @@
 
 mod gaps;
 mod hidden;
+mod key_changes;
 mod registries;
 mod repeats;
 mod schema_changes;

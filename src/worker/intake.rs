@@ -58,6 +58,13 @@ impl Intake {
         self.lookup.is_some()
     }
 
+    /// Has records that came before all others taken next.
+    pub(super) fn put_back(&mut self, records: VecDeque<Taken>) {
+        for taken in records.into_iter().rev() {
+            self.waiting.push_front(taken);
+        }
+    }
+
     /// Completes when the registry has answered. Dropping this loses nothing.
     pub(super) async fn answered(&mut self) {
         if let Some(lookup) = &mut self.lookup {

@@ -3,6 +3,7 @@
 //! The two layers are written at the same time and each owns its checkpoint. Silver does not exist
 //! until the first row tells its columns.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,18 +11,21 @@ use lakebed_schemas::bronze;
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::config::Start;
 use lakebed_schemas::position::{Checkpoint, NextOffset, TopicPartition};
+use lakebed_schemas::value::Value;
 use lakebed_sinks::log::{Head, TableLog, TableOptions};
 use lakebed_sinks::storage::Storage;
 use lakebed_sinks::table::append::AppendTable;
 use lakebed_sinks::table::upsert::UpsertTable;
 use lakebed_sinks::table::{WriteOptions, Written};
 use lakebed_sinks::{Error, ErrorKind, Format};
-use tracing::warn;
+use tracing::{debug, warn};
 
+use super::kept_rows::{KeptFile, KeptFiles, KeptRow};
 use super::schema_texts::SchemaTexts;
 use super::sealed::Sealed;
 use super::starts::LateStarts;
 use crate::dead_letter::{DeadLetter, DeadLetters};
+use crate::fold::DepartedRow;
 use crate::group_metadata;
 use crate::metrics::{TableMetrics, TableState};
 use crate::source::{GroupOffset, View};
@@ -79,6 +83,8 @@ pub(super) struct BatchWritten {
     pub(super) rows: u64,
     pub(super) bronze_version: Option<i64>,
     pub(super) silver_version: Option<i64>,
+    /// Rows of silver that left their keys and whose new row is still to come.
+    pub(super) kept: Option<KeptFile>,
 }
 
 /// The opened layers of one table entry.
@@ -314,6 +320,11 @@ impl Layers {
         if let Err(error) = self.create_silver(sealed.silver.as_ref().map(|b| &b.schema)).await {
             return outcome_of(&error);
         }
+        let schema = sealed.silver.as_ref().map(|batch| batch.schema.clone());
+        let kept = match self.keep_departed(&sealed.departed, schema.as_ref()).await {
+            Ok(kept) => kept,
+            Err(error) => return outcome_of(&error),
+        };
         let started = Instant::now();
         let bronze = async {
             match (&mut self.bronze, sealed.bronze) {
@@ -340,8 +351,70 @@ impl Layers {
         self.options.metrics.applied(&sealed.ops);
         self.options.metrics.others(&sealed.others);
         self.options.metrics.nulled(sealed.nulled);
+        self.options.metrics.lost(sealed.lost);
         self.commits += 1;
-        Outcome::Written(BatchWritten { rows: sealed.rows, bronze_version, silver_version })
+        Outcome::Written(BatchWritten { rows: sealed.rows, bronze_version, silver_version, kept })
+    }
+
+    fn kept_files(&self) -> Option<KeptFiles> {
+        self.options.silver.as_ref().map(|place| KeptFiles::new(place.storage.clone()))
+    }
+
+    /// Writes down what rows were that the batch deletes, as far as a later one will ask for them:
+    /// once it is committed, nothing else knows.
+    async fn keep_departed(
+        &mut self,
+        departed: &[DepartedRow],
+        schema: Option<&TableSchema>,
+    ) -> Result<Option<KeptFile>, Error> {
+        let (Some(files), Some(schema)) = (self.kept_files(), schema) else { return Ok(None) };
+        if departed.is_empty() {
+            return Ok(None);
+        }
+        let mut stored = vec![None; departed.len()];
+        let mut columns: Vec<&str> = Vec::new();
+        if let Some(silver) = &mut self.silver {
+            let table = silver.head().schema.clone();
+            columns.extend(schema.columns.iter().map(|column| column.name.as_str()));
+            columns.retain(|name| table.index_of(name).is_some());
+            let keys: Vec<Vec<Value>> =
+                departed.iter().map(|row| row.from.as_ref().unwrap_or(&row.key).clone()).collect();
+            stored = silver.rows_of(&keys, &columns).await?;
+        }
+        let rows = departed.iter().zip(stored);
+        let rows: Vec<KeptRow> = rows
+            .filter_map(|(row, stored)| KeptRow::of(row, schema, &columns, stored.as_deref()))
+            .collect();
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        files.write(rows).await.map(Some)
+    }
+
+    /// Rows that left their keys in batches that are not known here: of the process before this
+    /// one, or of another that has some of the topic's partitions.
+    ///
+    /// # Errors
+    /// When storage does not answer or a file cannot be read.
+    pub(super) async fn read_kept(
+        &self,
+        known: &BTreeSet<Arc<str>>,
+    ) -> Result<Vec<KeptFile>, Error> {
+        match self.kept_files() {
+            Some(files) => files.read(known).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Removes files that nobody needs any more. One that stays harms nothing and is removed when
+    /// it is old.
+    pub(super) async fn remove_kept(&self, spent: Vec<Arc<str>>) {
+        let Some(files) = self.kept_files() else { return };
+        for path in spent {
+            if let Err(failure) = files.remove(&path).await {
+                debug!(path = %path, error = %failure.chain(), "could not remove a kept row");
+            }
+        }
     }
 
     /// Notes one layer's result; `Err` holds what must happen instead of going on.
@@ -403,6 +476,7 @@ impl Layers {
         }
         self.commits = 0;
         self.maintained = Instant::now();
+        let kept = self.kept_files();
         let bronze = async {
             match &mut self.bronze {
                 Some(table) => table.maintain().await.map(|_| ()),
@@ -415,8 +489,14 @@ impl Layers {
                 None => Ok(()),
             }
         };
-        let (bronze, silver) = tokio::join!(bronze, silver);
-        for failure in [bronze, silver].into_iter().filter_map(Result::err) {
+        let kept = async {
+            match &kept {
+                Some(files) => files.expire().await,
+                None => Ok(()),
+            }
+        };
+        let (bronze, silver, kept) = tokio::join!(bronze, silver, kept);
+        for failure in [bronze, silver, kept].into_iter().filter_map(Result::err) {
             warn!(error = %failure.chain(), "maintenance failed, will try again");
         }
     }

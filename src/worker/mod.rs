@@ -6,6 +6,7 @@
 //! below its own. After a commit nothing can fail the batch; what follows is reported, not awaited.
 
 mod intake;
+mod kept_rows;
 mod layers;
 mod messages;
 mod open_batch;
@@ -15,6 +16,7 @@ mod schema_texts;
 mod sealed;
 mod silver_rows;
 mod starts;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use intake::{Intake, Taken};
+use waiting::{Outlook, Pushed, Waiting};
 
 pub use layers::{LayerOptions, LayerPlace, Layers};
 pub use messages::{Command, Report};
@@ -45,6 +48,12 @@ const RETRY_LONGEST: Duration = Duration::from_secs(30);
 /// How long a flush may wait for the second half of a key change that is in the log already.
 const KEY_CHANGE_WAIT: Duration = Duration::from_secs(5);
 
+/// How often storage is asked what other processes have read, while something waits for it.
+const ASK_OTHERS_EVERY: Duration = Duration::from_secs(1);
+
+/// How long other processes are not waited for again after one has not answered in time.
+const OTHERS_PASSED_OVER: Duration = Duration::from_secs(60);
+
 /// What to do where the log and the table do not fit together.
 #[derive(Debug, Clone, Copy)]
 pub struct Policies {
@@ -61,6 +70,11 @@ pub struct Worker {
     layers: Layers,
     open: OpenBatch,
     intake: Intake,
+    waiting: Waiting,
+    /// When storage was last asked for what other processes have read.
+    others_asked: Option<Instant>,
+    /// When a wait for another process was last in vain.
+    others_failed: Option<Instant>,
     policies: Policies,
     generations: BTreeMap<TopicPartition, u64>,
     /// When to read again what could not be written, and how long that waits.
@@ -95,6 +109,9 @@ impl Worker {
             layers,
             open,
             intake: Intake::new(None),
+            waiting: Waiting::default(),
+            others_asked: None,
+            others_failed: None,
             policies,
             generations: BTreeMap::new(),
             retry: None,
@@ -135,16 +152,25 @@ impl Worker {
         }
     }
 
-    /// When something must be done although nothing arrives: the batch's age, or a retry.
+    /// When something must be done although nothing arrives: the batch's age, a retry, or a look at
+    /// what waits.
     fn next_due(&self) -> Option<Instant> {
         if self.halted {
             return None;
         }
         let retry = self.retry.filter(|_| !self.lost.is_empty()).map(|(at, _)| at);
-        retry.or(self.open.due_at())
+        let due = retry.or(self.open.due_at());
+        due.into_iter().chain(self.waiting.look_at()).min()
     }
 
     async fn on_due(&mut self) {
+        if self.waiting.look_at().is_some_and(|at| at <= Instant::now()) {
+            self.look_at_waits().await;
+        }
+        let now = Instant::now();
+        if self.lost.is_empty() && self.open.due_at().is_none_or(|due| due > now) {
+            return;
+        }
         if self.lost.is_empty() {
             self.flush().await;
         } else {
@@ -181,8 +207,10 @@ impl Worker {
             }
             Command::Flush => {
                 self.flush().await;
-                let is_empty =
-                    self.open.is_empty() && self.lost.is_empty() && self.intake.is_empty();
+                let is_empty = self.open.is_empty()
+                    && self.lost.is_empty()
+                    && self.intake.is_empty()
+                    && self.waiting.is_empty();
                 self.report(Report::Flushed { worker: self.index, is_empty });
             }
         }
@@ -243,6 +271,9 @@ impl Worker {
         }
         self.open.set_stored(&self.layers, partitions);
         self.open.set_schema(self.layers.silver_schema());
+        let kept = self.layers.read_kept(&self.open.kept_files()).await?;
+        self.open.keep(kept);
+        self.waiting.begins(partitions);
         for tp in partitions {
             self.generations.insert(tp.clone(), generation);
         }
@@ -313,14 +344,26 @@ impl Worker {
     /// Takes what has come, as far as its schemas are there.
     async fn take_in(&mut self) {
         loop {
-            let (generations, halted) = (&self.generations, self.halted);
-            let ours = |taken: &Taken| is_ours(generations, halted, taken);
-            let Some(taken) = self.intake.next(&mut self.open, ours) else { break };
+            self.let_go_on();
+            let (generations, halted, waiting) = (&self.generations, self.halted, &self.waiting);
+            let is_next = |taken: &Taken| {
+                is_ours(generations, halted, taken) && !waiting.holds(taken.place().0)
+            };
+            let Some(taken) = self.intake.next(&mut self.open, is_next) else { break };
             let ours = is_ours(&self.generations, self.halted, &taken);
             match taken {
+                taken if ours && self.waiting.holds(taken.place().0) => {
+                    self.waiting.add(taken);
+                    if self.waiting.is_overfull() {
+                        self.give_up_waits();
+                    }
+                }
                 Taken::Record(message) if ours => self.take(message).await,
                 Taken::Record(message) => self.report(Report::Released { bytes: message.weight() }),
-                Taken::End { tp, next_offset, .. } if ours => self.open.reach(&tp, next_offset),
+                Taken::End { tp, next_offset, .. } if ours => {
+                    self.open.reach(&tp, next_offset);
+                    self.waiting.ends(tp);
+                }
                 Taken::End { .. } => {}
             }
         }
@@ -332,20 +375,89 @@ impl Worker {
 
     async fn take(&mut self, message: Message) {
         let weight = message.weight();
-        if let Err(reason) = self.open.push(message) {
-            // What came before the bad record is good: it is committed, then the table halts.
-            self.report(Report::Released { bytes: weight });
-            self.flush().await;
-            self.halt(&reason, true);
-        } else if self.open.is_full() {
-            self.flush().await;
+        self.waiting.goes_on(&message.tp);
+        let resumed = self.waiting.resume(&message.tp, message.offset);
+        match self.open.push(message, resumed) {
+            Ok(Pushed::Taken) if self.open.is_full() => self.flush().await,
+            Ok(Pushed::Taken) => {}
+            Ok(Pushed::Waits(message, wait)) => {
+                self.waiting.begin(*message, wait);
+                self.open.watch(true);
+            }
+            Err(reason) => {
+                // What came before the bad record is good: it is committed, then the table halts.
+                self.report(Report::Released { bytes: weight });
+                self.flush().await;
+                self.halt(&reason, true);
+            }
         }
+    }
+
+    /// Has those partitions go on that have what they waited for.
+    fn let_go_on(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        while let Some(records) = self.waiting.release(|wait| self.open.has_come(wait)) {
+            self.intake.put_back(records);
+        }
+        self.open.watch(!self.waiting.is_empty());
+    }
+
+    /// Goes on with what waits in vain, after asking what other processes have read.
+    async fn look_at_waits(&mut self) {
+        let asked_lately = self.others_asked.is_some_and(|at| at.elapsed() < ASK_OTHERS_EVERY);
+        if !asked_lately && self.waiting.partitions().any(|tp| !self.has_all(tp)) {
+            self.others_asked = Some(Instant::now());
+            match self.layers.read_kept(&self.open.kept_files()).await {
+                Ok(kept) => self.open.keep(kept),
+                Err(failure) => warn!(table = %self.name, error = %failure.chain(),
+                                      "could not look up what other processes have read"),
+            }
+        }
+        self.take_in().await;
+        self.give_up_waits();
+        self.take_in().await;
+    }
+
+    fn give_up_waits(&mut self) {
+        let others_failed = self.others_failed.is_some_and(|at| at.elapsed() < OTHERS_PASSED_OVER);
+        let others = match others_failed {
+            true => Duration::ZERO,
+            false => KEY_CHANGE_WAIT + self.open.max_age(),
+        };
+        let generations = &self.generations;
+        let beside = |tp: &TopicPartition| {
+            let others = generations.keys().filter(|other| other.topic == tp.topic && *other != tp);
+            others.cloned().collect()
+        };
+        let outlook = Outlook {
+            ours: &beside,
+            has_all: &|tp| has_all(generations, &self.open, tp),
+            seen: &|tp| self.open.seen(tp).cloned(),
+            patience: [KEY_CHANGE_WAIT, others],
+        };
+        let Some((tp, records)) = self.waiting.look(&outlook) else { return };
+        warn!(table = %self.name, %tp,
+              "the other half of a key change has not been read: values that only the old key's                row has become NULL and are named in `_cdc_incomplete`");
+        if !self.has_all(&tp) {
+            self.others_failed = Some(Instant::now());
+        }
+        self.intake.put_back(records);
+    }
+
+    /// Whether we read all partitions of a topic.
+    fn has_all(&self, tp: &TopicPartition) -> bool {
+        has_all(&self.generations, &self.open, tp)
     }
 
     /// Lets go of what waits and is not ours any more.
     fn shed(&mut self) {
         let (generations, halted) = (&self.generations, self.halted);
-        let bytes = self.intake.shed(|taken| is_ours(generations, halted, taken));
+        let ours = |taken: &Taken| is_ours(generations, halted, taken);
+        let is_read = |tp: &TopicPartition| generations.contains_key(tp);
+        let bytes = self.intake.shed(ours) + self.waiting.shed(ours, is_read);
+        self.open.watch(!self.waiting.is_empty());
         self.report(Report::Released { bytes });
     }
 
@@ -365,6 +477,9 @@ impl Worker {
             layers::Outcome::Written(written) => {
                 self.log_written(&written, started);
                 self.after_commit();
+                let spent = self.open.spent_files();
+                self.open.keep(written.kept);
+                self.layers.remove_kept(spent).await;
                 self.layers.maintain_if_due().await;
             }
             layers::Outcome::Overtaken => {
@@ -377,7 +492,7 @@ impl Worker {
 
     fn log_written(&self, written: &layers::BatchWritten, started: Instant) {
         let elapsed_ms = started.elapsed().as_millis() as u64;
-        let layers::BatchWritten { rows, bronze_version, silver_version } = *written;
+        let layers::BatchWritten { rows, bronze_version, silver_version, .. } = *written;
         if rows == 0 {
             debug!(table = %self.name, bronze_version, silver_version, elapsed_ms,
                    "committed progress without records");
@@ -448,6 +563,16 @@ impl Worker {
         // The pipeline outlives its workers; if it is gone, there is nobody to tell.
         let _ = self.reports.send(report);
     }
+}
+
+/// Whether all partitions of the topic are read here.
+fn has_all(
+    generations: &BTreeMap<TopicPartition, u64>,
+    open: &OpenBatch,
+    tp: &TopicPartition,
+) -> bool {
+    let ours = generations.keys().filter(|other| other.topic == tp.topic).count();
+    ours >= open.partitions(&tp.topic)
 }
 
 /// Whether something is of an assignment that still is.

@@ -3,7 +3,7 @@
 //! Invariant: each layer's delta covers exactly the records that it has taken, from its own stored
 //! next offset on. A record that a layer holds already extends nothing there.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,13 @@ use lakebed_schemas::value::Value;
 use lakebed_schemas::wire::{SchemaId, SchemaText};
 use lakebed_sinks::table::{AppendBatch, UpsertBatch};
 
+use super::kept_rows::KeptFile;
 use super::layers::Layers;
 use super::progress::Progress;
 use super::repeats::{Repeats, Standing};
 use super::sealed::Sealed;
 use super::silver_rows::{Place, Refused, SilverRows};
+use super::waiting::{Pushed, Resumed, SourcePlace, Wait};
 use crate::dead_letter::DeadLetter;
 use crate::fold;
 use crate::metrics::TableMetrics;
@@ -76,6 +78,8 @@ pub struct OpenBatch {
     postponed: Option<Instant>,
     /// When it was last handed out to be written.
     sealed: Instant,
+    /// While that is watched, how far each partition has got in the source's log.
+    seen: Option<BTreeMap<TopicPartition, SourcePlace>>,
 }
 
 impl OpenBatch {
@@ -112,6 +116,7 @@ impl OpenBatch {
             opened: None,
             postponed: None,
             sealed: Instant::now(),
+            seen: None,
         }
     }
 
@@ -199,27 +204,42 @@ impl OpenBatch {
         self.decoder.refuse(id, reason);
     }
 
-    /// Takes one record into both layers, each unless it holds it already.
+    /// Takes one record into both layers, each unless it holds it already, or gives it back where it
+    /// has to wait for another partition: `resumed` is what was found out about it then.
     ///
     /// # Errors
     /// With the place and the reason when the table must halt before this record; nothing of it
     /// has been taken then.
-    pub fn push(&mut self, message: Message) -> Result<(), String> {
+    pub(super) fn push(
+        &mut self,
+        message: Message,
+        resumed: Option<Resumed>,
+    ) -> Result<Pushed, String> {
         let (tp, offset) = (message.tp.clone(), message.offset);
         let (for_bronze, for_silver) = self.wanted(&message);
         let weight = message.weight();
         let is_known = !for_bronze && !for_silver;
         if is_known && self.repeats.window() == 0 {
             self.passed_bytes += weight;
-            return Ok(());
+            return Ok(Pushed::Taken);
         }
         let headers = message.header_refs();
         let record = message.record(&headers);
         let decoded = self.decoder.decode(&record);
-        let standing = self.repeats.next(&tp, offset, &decoded);
+        let standing = match &resumed {
+            Some(resumed) => resumed.standing,
+            None => self.repeats.next(&tp, offset, &decoded),
+        };
+        self.look_at(&tp, &decoded);
         if is_known {
             self.passed_bytes += weight;
-            return Ok(());
+            return Ok(Pushed::Taken);
+        }
+        let may_wait = for_silver && !resumed.is_some_and(|resumed| resumed.given_up);
+        if may_wait && let Some(wait) = self.wait_of(Place { tp: &tp, offset }, &decoded, standing)
+        {
+            drop(headers);
+            return Ok(Pushed::Waits(Box::new(message), wait));
         }
         if let Some(reason) = self.decoder.refusal() {
             return Err(format!("{tp}@{offset}: {reason}"));
@@ -253,7 +273,59 @@ impl OpenBatch {
         if let Some((reason, topic)) = error {
             self.dead_letters.push(DeadLetter { message, reason, topic });
         }
-        Ok(())
+        Ok(Pushed::Taken)
+    }
+
+    /// What a record waits for, if it does. One that does nothing waits for nothing.
+    fn wait_of(&mut self, place: Place<'_>, decoded: &Decoded, standing: Standing) -> Option<Wait> {
+        let silver = self.silver.as_mut().filter(|_| !standing.repeated)?;
+        let moved = silver.awaits(place, decoded)?;
+        Some(Wait { moved, standing, place: SourcePlace::of(decoded) })
+    }
+
+    /// Whether what a record waits for has been read.
+    pub(super) fn has_come(&self, wait: &Wait) -> bool {
+        self.silver.as_ref().is_none_or(|silver| silver.is_known(&wait.moved))
+    }
+
+    /// Notes from now on how far partitions have got in the source's log, or no longer.
+    pub(super) fn watch(&mut self, is_on: bool) {
+        if is_on != self.seen.is_some() {
+            self.seen = is_on.then(BTreeMap::new);
+        }
+    }
+
+    /// How far a partition has got in the source's log since this is watched.
+    pub(super) fn seen(&self, tp: &TopicPartition) -> Option<&SourcePlace> {
+        self.seen.as_ref()?.get(tp)
+    }
+
+    fn look_at(&mut self, tp: &TopicPartition, decoded: &Decoded) {
+        if let (Some(seen), Some(place)) = (&mut self.seen, SourcePlace::of(decoded)) {
+            seen.insert(tp.clone(), place);
+        }
+    }
+
+    /// How many partitions a topic has; 0 where that has not been told.
+    pub(super) fn partitions(&self, topic: &str) -> usize {
+        self.silver.as_ref().map_or(0, |silver| silver.partitions(topic))
+    }
+
+    /// Files of rows that left their keys, as far as they are known.
+    pub(super) fn kept_files(&mut self) -> BTreeSet<Arc<str>> {
+        self.silver.as_mut().map(|silver| silver.kept().files()).unwrap_or_default()
+    }
+
+    /// Takes over rows that left their keys.
+    pub(super) fn keep(&mut self, files: impl IntoIterator<Item = KeptFile>) {
+        if let Some(silver) = &mut self.silver {
+            silver.keep(files);
+        }
+    }
+
+    /// After a commit: the files of rows that left their keys and that nobody needs any more.
+    pub(super) fn spent_files(&mut self) -> Vec<Arc<str>> {
+        self.silver.as_mut().map(|silver| silver.kept().committed()).unwrap_or_default()
     }
 
     /// Brings a record into silver, or sees whether it could be, where silver has it: both layers go
@@ -439,7 +511,8 @@ impl OpenBatch {
         if let Some(silver) = &mut self.silver
             && !delta.ranges.is_empty()
         {
-            let fold::Sealed { truncated, changes, lost: _ } = silver.seal();
+            let fold::Sealed { truncated, changes, lost, departed } = silver.seal();
+            (sealed.departed, sealed.lost) = (departed, lost.len() as u64);
             // Without a schema no row has been seen: there is no table to hold progress yet.
             if let Some(schema) = silver.schema().cloned() {
                 let batch = UpsertBatch { truncated, schema, changes, delta, freshness };

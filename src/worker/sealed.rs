@@ -6,6 +6,7 @@ use std::sync::Arc;
 use lakebed_sinks::table::{AppendBatch, UpsertBatch};
 
 use crate::dead_letter::DeadLetter;
+use crate::fold::DepartedRow;
 
 /// A batch on its way into the tables.
 #[derive(Default)]
@@ -19,6 +20,10 @@ pub(super) struct Sealed {
     pub(super) others: BTreeMap<&'static str, u64>,
     /// Schemas that bronze names for the first time, by hash.
     pub(super) schemas: BTreeMap<Arc<str>, Arc<str>>,
+    /// Rows of silver that left their keys and whose new row has not been read.
+    pub(super) departed: Vec<DepartedRow>,
+    /// Values that became NULL because no row of the batch could answer them.
+    pub(super) lost: u64,
     /// Values that became NULL by policy.
     pub(super) nulled: u64,
 }

@@ -12,9 +12,10 @@ use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::config::OnTruncate;
 use lakebed_schemas::evolve::{self, KeyPlan, Plan, Refusal, Rules};
 use lakebed_schemas::position::TopicPartition;
-use lakebed_schemas::value::Value;
+use lakebed_schemas::value::{Value, key_hash};
 
-use crate::fold::{Fold, RowChange, Sealed};
+use super::kept_rows::{KeptFile, KeptRows};
+use crate::fold::{Fold, RowChange, RowMove, Sealed};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -67,6 +68,8 @@ pub struct SilverRows {
     plans: Vec<Plan>,
     key_plans: Vec<KeyPlan>,
     fold: Fold,
+    /// Rows that left their keys in earlier batches.
+    kept: KeptRows,
     /// How many partitions each topic has.
     partitions: HashMap<Arc<str>, usize>,
     /// Values that became NULL by the policy for values out of range.
@@ -84,6 +87,7 @@ impl SilverRows {
             plans: Vec::new(),
             key_plans: Vec::new(),
             fold: Fold::default(),
+            kept: KeptRows::default(),
             partitions: HashMap::new(),
             nulled: 0,
             growth: Growth::default(),
@@ -93,6 +97,21 @@ impl SilverRows {
     /// Notes how many partitions a topic has.
     pub fn set_partitions(&mut self, topic: Arc<str>, count: usize) {
         self.partitions.insert(topic, count);
+    }
+
+    /// How many partitions a topic has; 0 where that has not been told.
+    pub(super) fn partitions(&self, topic: &str) -> usize {
+        self.partitions.get(topic).copied().unwrap_or(0)
+    }
+
+    /// Rows that left their keys in earlier batches.
+    pub(super) fn kept(&mut self) -> &mut KeptRows {
+        &mut self.kept
+    }
+
+    /// Takes over rows that left their keys in a batch that is committed, or in another process.
+    pub(super) fn keep(&mut self, files: impl IntoIterator<Item = KeptFile>) {
+        files.into_iter().for_each(|file| self.kept.learn(file));
     }
 
     /// The open fold, for its size and weight.
@@ -113,6 +132,7 @@ impl SilverRows {
     /// Drops what is open; `schema` is the table's, as loaded.
     pub fn reset(&mut self, schema: Option<TableSchema>) {
         self.fold.clear();
+        self.kept.abandon();
         self.committed(schema);
     }
 
@@ -136,7 +156,7 @@ impl SilverRows {
         let mut sealed = self.fold.seal(width);
         let Some(schema) = &self.schema else { return sealed };
         let Some(slot) = schema.index_of("_cdc_incomplete") else { return sealed };
-        for (change, column) in std::mem::take(&mut sealed.lost) {
+        for &(change, column) in &sealed.lost {
             if let Some(row) = &mut sealed.changes[change].row {
                 let name = Value::Text(schema.columns[column].name.clone());
                 match &mut row[slot] {
@@ -180,8 +200,45 @@ impl SilverRows {
             return Ok(());
         };
         let key = self.key_values(place, key)?;
-        self.fold.push(place.tp, key, RowChange::Delete { key_change: false });
+        self.fold.push(place.tp, key, RowChange::Delete { moved: None });
         Ok(())
+    }
+
+    /// The change of key whose deleted row this event asks for, where that has not been read: its
+    /// `d` is in another partition, and the event should wait for it.
+    pub(super) fn awaits(&mut self, place: Place<'_>, decoded: &Decoded) -> Option<RowMove> {
+        let Decoded::Change(event) = decoded else { return None };
+        let (Some(key), Some(after), Some(_)) = (&event.key, &event.after, &event.old_key) else {
+            return None;
+        };
+        let is_open = after.values.contains(&Value::Unavailable);
+        if !is_open || event.source.place.is_none() || self.partitions(&place.tp.topic) < 2 {
+            return None;
+        }
+        if self.schema.is_none() {
+            let schema = self.create(key, after).ok()?;
+            self.set_schema(Some(schema));
+        }
+        // What is wrong with the old key is said when the event is applied.
+        let moved = self.came_by(place, event).ok()??;
+        (!self.is_known(&moved)).then_some(moved)
+    }
+
+    /// Whether the row that left so has been read.
+    pub(super) fn is_known(&self, moved: &RowMove) -> bool {
+        self.fold.has_departed(moved) || self.kept.contains(moved)
+    }
+
+    /// The change of key that made an event's row.
+    fn came_by(
+        &mut self,
+        place: Place<'_>,
+        event: &ChangeEvent,
+    ) -> Result<Option<RowMove>, Refused> {
+        let old_key = event.old_key.as_ref().filter(|_| self.rules.key.is_empty());
+        let Some(old_key) = old_key else { return Ok(None) };
+        let old_key = key_hash(&self.key_values(place, old_key)?);
+        Ok(Some(RowMove { old_key, place: event.source.place }))
     }
 
     /// The key in silver of what a record changes; `None` where it changes no row.
@@ -229,7 +286,9 @@ impl SilverRows {
                 return Ok(());
             }
             let key = self.key_values(place, key_row)?;
-            self.fold.push(place.tp, key, RowChange::Delete { key_change: key_changes });
+            let moved = (key_changes && self.rules.key.is_empty())
+                .then(|| RowMove { old_key: key_hash(&key), place: event.source.place });
+            self.fold.push(place.tp, key, RowChange::Delete { moved });
             return Ok(());
         }
         let after = event.after.as_ref().ok_or_else(|| {
@@ -239,14 +298,16 @@ impl SilverRows {
             let schema = self.create(key_row, after)?;
             self.set_schema(Some(schema));
         }
-        let row = self.row_values(place, event, after)?;
+        let mut row = self.row_values(place, event, after)?;
         let key = self.key_values(place, key_row)?;
         let change = if event.op == Op::Update {
             RowChange::Update { row }
         } else {
-            let old = event.old_key.as_ref().filter(|_| self.rules.key.is_empty());
-            let old_key = old.map(|old| self.key_values(place, old)).transpose()?;
-            RowChange::Replace { row, old_key }
+            let moved = self.came_by(place, event)?;
+            if let (Some(moved), Some(schema)) = (&moved, &self.schema) {
+                self.kept.claim(moved, schema, &mut row);
+            }
+            RowChange::Replace { row, moved }
         };
         self.fold.push(place.tp, key, change);
         Ok(())

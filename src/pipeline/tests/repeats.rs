@@ -2,15 +2,11 @@
 
 use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::Value;
-use lakebed_sinks::table::arrow_values::value_at;
-use lakebed_sinks::table::reader;
 
-use super::world::{Setting, World, message};
+use super::world::{Setting, World, column, message};
 use super::{BRONZE, SILVER, tp};
 use crate::pipeline::RunEnd;
 use crate::source::Message;
-use crate::tables;
-use futures::TryStreamExt;
 
 /// The update at a place of the source's log, under some offset.
 fn update(tp: &TopicPartition, offset: i64, lsn: i64, generation: u64) -> Message {
@@ -19,21 +15,6 @@ fn update(tp: &TopicPartition, offset: i64, lsn: i64, generation: u64) -> Messag
         lsn - 1
     );
     message(tp, offset, generation, Some(r#"{"id":1}"#.into()), Some(value))
-}
-
-/// One column of a table's live rows.
-async fn column(world: &World, table: &str, column: &str) -> Vec<Value> {
-    let head = world.head(table).await.expect("table");
-    let storage =
-        tables::open_lake(&world.config).await.expect("lake").child(&table.replace('.', "/"));
-    let index = head.schema.index_of(column).expect("column");
-    let column_type = head.schema.columns[index].column_type.clone();
-    let batches: Vec<_> =
-        reader::scan(&storage, &head, &[index]).try_collect().await.expect("reads");
-    let values = batches.iter().flat_map(|batch| {
-        (0..batch.num_rows()).map(|row| value_at(batch.column(0), &column_type, row))
-    });
-    values.collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures::FutureExt;
+use futures::{FutureExt, TryStreamExt};
 use lakebed_schemas::config::ResolvedConfig;
 use lakebed_schemas::position::TopicPartition;
+use lakebed_schemas::value::Value;
 use lakebed_sinks::log::Head;
+use lakebed_sinks::table::arrow_values::value_at;
+use lakebed_sinks::table::reader;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -33,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Told {
     pub(super) group: BTreeMap<TopicPartition, GroupOffset>,
     pub(super) budget: Option<usize>,
+    /// How many partitions each topic has, if not one.
+    pub(super) partitions: Option<usize>,
     /// Topics that turned up while running.
     pub(super) new_topics: Vec<String>,
     /// What the view says of ends, and how often it was asked.
@@ -60,7 +65,7 @@ impl View for Sight {
     }
 
     async fn partitions(&self, _topic: &str) -> Result<usize, String> {
-        Ok(1)
+        Ok(self.0.lock().expect("lock").partitions.unwrap_or(1))
     }
 
     async fn group(&self, partitions: &[TopicPartition]) -> Result<Vec<GroupOffset>, String> {
@@ -289,6 +294,21 @@ pub(super) async fn head(config: &ResolvedConfig, table: &str) -> Option<Head> {
     let format = tables::format(config.tables[0].format);
     let log = lakebed_sinks::open(format, &storage, &options).await.expect("opens");
     log.map(|log| log.head().clone())
+}
+
+/// One column of a table's live rows.
+pub(super) async fn column(world: &World, table: &str, column: &str) -> Vec<Value> {
+    let head = world.head(table).await.expect("table");
+    let storage =
+        tables::open_lake(&world.config).await.expect("lake").child(&table.replace('.', "/"));
+    let index = head.schema.index_of(column).expect("column");
+    let column_type = head.schema.columns[index].column_type.clone();
+    let batches: Vec<_> =
+        reader::scan(&storage, &head, &[index]).try_collect().await.expect("reads");
+    let values = batches.iter().flat_map(|batch| {
+        (0..batch.num_rows()).map(|row| value_at(batch.column(0), &column_type, row))
+    });
+    values.collect()
 }
 
 /// The value of a series, if it is there.
