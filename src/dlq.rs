@@ -25,7 +25,7 @@ use lakebed_sinks::table::{UpsertBatch, Written};
 
 use crate::registry::{Answer, Registry};
 use crate::source::Message;
-use crate::worker::{Place, Refused, SilverRows};
+use crate::worker::{Place, Refused, SilverRows, stamp_as_noted};
 use aside::Aside;
 
 /// Records applied with one commit, and their bytes.
@@ -98,6 +98,15 @@ struct Ready {
 /// Until where rows of a record key were taken by deletes, by topic-partition and key.
 type Deletes = HashMap<(TopicPartition, u128), i64>;
 
+/// What bronze shows to have come after records whose rows are not there.
+#[derive(Default)]
+struct Later {
+    /// The last record of each key.
+    keys: Deletes,
+    /// The last truncate of each topic-partition that silver goes by.
+    truncates: HashMap<TopicPartition, i64>,
+}
+
 impl Replay {
     /// Replays everything that bronze has set aside.
     ///
@@ -110,7 +119,7 @@ impl Replay {
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         while let Some(record) = reader.next().await? {
             tally.found += 1;
-            let Aside { message, has_bytes } = record;
+            let Aside { message, has_bytes, .. } = record;
             if !has_bytes {
                 tally.without_bytes += 1;
                 continue;
@@ -130,7 +139,7 @@ impl Replay {
     async fn deletes_aside(&mut self) -> Result<Deletes, Error> {
         let mut deletes = Deletes::new();
         let mut reader = aside::Reader::open(&self.bronze.0, self.bronze.1.head())?;
-        while let Some(Aside { message, has_bytes }) = reader.next().await? {
+        while let Some(Aside { message, has_bytes, .. }) = reader.next().await? {
             if !has_bytes {
                 continue;
             }
@@ -155,7 +164,11 @@ impl Replay {
                 }
             }
         }
-        self.decoder.decode(&record)
+        let mut decoded = self.decoder.decode(&record);
+        if let Decoded::Change(event) = &mut decoded {
+            stamp_as_noted(&self.silver.head().memos, &message.tp, message.offset, event);
+        }
+        decoded
     }
 
     async fn chunk(
@@ -211,6 +224,7 @@ impl Replay {
         tally: &mut Tally,
     ) -> Result<bool, Error> {
         self.rows.reset(Some(self.silver.head().schema.clone()));
+        self.rows.recall(&self.silver.head().memos);
         let ready = self.ready(messages, checkpoint, tally).await;
         let wanted = self.wanted(ready, deletes, tally).await?;
         let mut delta = CheckpointDelta::default();
@@ -240,8 +254,8 @@ impl Replay {
         if changes.is_empty() || self.dry_run {
             return Ok(true);
         }
-        let schema = self.rows.schema().cloned().unwrap_or_default();
-        let batch = UpsertBatch { schema, changes, delta, ..UpsertBatch::default() };
+        let (schema, memos) = (self.rows.schema().cloned().unwrap_or_default(), self.rows.memos());
+        let batch = UpsertBatch { schema, changes, delta, memos, ..UpsertBatch::default() };
         Ok(matches!(self.silver.write(batch).await?, Written::Committed { .. }))
     }
 
@@ -307,7 +321,9 @@ impl Replay {
                 None => ready.record_key.is_none_or(|key| {
                     let place = (tp.clone(), key);
                     let after = |last: Option<&i64>| last.is_some_and(|last| last > offset);
-                    after(later.get(&place)) || after(deletes.get(&place))
+                    after(later.keys.get(&place))
+                        || after(later.truncates.get(tp))
+                        || after(deletes.get(&place))
                 }),
             };
             if newer {
@@ -319,16 +335,16 @@ impl Replay {
         Ok(wanted)
     }
 
-    /// For records whose row is not there: the last good record of the same record key, by
-    /// topic-partition and key. A row that such a record made and another took is gone for good.
-    async fn taken_later(&mut self, absent: &[&Ready]) -> Result<Deletes, Error> {
+    /// For records whose row is not there: the last good record of the same record key, and the last
+    /// truncate. A row that such a record made and another took is gone for good.
+    async fn taken_later(&mut self, absent: &[&Ready]) -> Result<Later, Error> {
         let mut first: BTreeMap<TopicPartition, i64> = BTreeMap::new();
         for ready in absent.iter().filter(|ready| ready.record_key.is_some()) {
             let offset = ready.message.offset;
             let least = first.entry(ready.message.tp.clone()).or_insert(offset);
             *least = offset.min(*least);
         }
-        let mut later = Deletes::new();
+        let mut later = Later::default();
         if first.is_empty() {
             return Ok(later);
         }
@@ -337,14 +353,21 @@ impl Replay {
             .filter_map(|ready| Some(((ready.message.tp.clone(), ready.record_key?), 0)))
             .collect();
         let mut reader = aside::Reader::good_keys(&self.bronze.0, self.bronze.1.head())?;
-        while let Some(Aside { message, .. }) = reader.next().await? {
+        while let Some(Aside { message, repeated, truncates, .. }) = reader.next().await? {
+            // What the source had sent before has done nothing where it came again.
+            if repeated {
+                continue;
+            }
             if first.get(&message.tp).is_none_or(|first| message.offset <= *first) {
                 continue;
             }
-            if let Some(key) = record_key(&self.decode(&message).await) {
+            if truncates && self.rows.follows_truncates() {
+                let last = later.truncates.entry(message.tp.clone()).or_insert(message.offset);
+                *last = message.offset.max(*last);
+            } else if let Some(key) = record_key(&self.decode(&message).await) {
                 let place = (message.tp.clone(), key);
                 if wanted.contains_key(&place) {
-                    let last = later.entry(place).or_insert(message.offset);
+                    let last = later.keys.entry(place).or_insert(message.offset);
                     *last = message.offset.max(*last);
                 }
             }

@@ -117,6 +117,7 @@ struct Progress {
     /// Its layers by name, with their UUIDs.
     tables: Vec<(String, String)>,
     index_bytes: usize,
+    repeats_bytes: usize,
     halted: Option<(String, bool)>,
     flushed: bool,
     drained: bool,
@@ -347,9 +348,10 @@ impl Run {
                 self.progress[worker].tables = tables;
                 self.commit_offsets(worker);
             }
-            Report::Memory { worker, index_bytes, index_keys } => {
+            Report::Memory { worker, index_bytes, index_keys, repeats_bytes } => {
                 self.workers[worker].metrics.index(index_bytes, index_keys);
-                self.share_memory(worker, index_bytes, index_keys);
+                self.workers[worker].metrics.repeats_bytes(repeats_bytes);
+                self.share_memory(worker, [index_bytes, repeats_bytes], index_keys);
             }
             Report::Halted { worker, reason, by_policy } => {
                 self.progress[worker].halted = Some((reason, by_policy));

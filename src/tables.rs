@@ -118,6 +118,7 @@ impl ConfiguredTables {
             max_bytes: usize::try_from(entry.batch.bytes_max).unwrap_or(usize::MAX),
             quiet_every: self.quiet_every,
             repeat_window: usize::try_from(entry.repeat_window).unwrap_or(usize::MAX),
+            sweep_ghosts: entry.sweep_ghosts,
         };
         let bad_records = entry.bad_records.clone();
         let silver = entry.layers.silver.as_ref().map(|_| SilverRows::new(silver_rules(entry)));

@@ -86,6 +86,13 @@ pub struct SourceInfo {
     pub place: Option<u128>,
     /// Hash of whose position it is: those of two writers cannot be compared.
     pub writer: u64,
+    /// Hash of the connector that wrote the event: its kind and its `topic.prefix`.
+    pub connection: u64,
+    /// Hash of the server that made the change, where a log of its own tells (MySQL, MariaDB): the
+    /// part of the GTID that names it, else `server_id`. `None` for snapshot reads.
+    pub server: Option<u64>,
+    /// Hash of the table at the source: database, schema and name.
+    pub table: u64,
     /// `transaction.id`, else the source's own transaction id, as text.
     pub tx: Option<String>,
 }

@@ -153,7 +153,12 @@ pub fn plan(schema: &TableSchema, shape: &Arc<RowShape>, rules: &Rules) -> Resul
                 |field: &Field| field.column_type.is_none() && field.name == column.source_name;
             shape.fields.iter().position(same)
         });
-        Slot::new(column, field, next.key.contains(&column.name), rules.out_of_range)
+        let is_target = targets.contains(&Some(*index));
+        let of_name = |other: &&usize| next.columns[**other].source_name == column.source_name;
+        let is_key = next.key.contains(&column.name);
+        let mut slot = Slot::new(column, field, is_key, rules.out_of_range);
+        slot.retyped = is_target && columns.iter().filter(of_name).count() > 1;
+        slot
     });
     let slots = slots.collect();
     let successor = (next != *schema).then_some(next);

@@ -72,6 +72,8 @@ pub struct Head {
     pub checkpoint: Checkpoint,
     /// Newest source commit time among the applied events, microseconds.
     pub freshness: Option<i64>,
+    /// What the writers keep with the table beside rows and progress: see [`TableChange::memos`].
+    pub memos: BTreeMap<String, String>,
     /// Its live files by path.
     pub files: BTreeMap<String, LiveFile>,
 }
@@ -102,6 +104,10 @@ pub struct TableChange {
     pub freshness: Option<i64>,
     /// Owner and cause, for people: goes into the commit's own metadata.
     pub notes: BTreeMap<String, String>,
+    /// What the writers must know again after a restart, by name: small texts in the table's
+    /// properties, from this version on. An empty text takes the name away. One writer for each
+    /// name: the last one counts.
+    pub memos: BTreeMap<String, String>,
 }
 
 /// What became of one commit attempt.
@@ -146,6 +152,29 @@ impl Default for Retention {
     /// would otherwise create in the past (design, commit protocol).
     fn default() -> Self {
         Self { versions_min: 100, age_min: std::time::Duration::from_secs(24 * 3600) }
+    }
+}
+
+/// Before the name of each memo in a table's properties.
+pub(crate) const MEMO: &str = "lakebed.memo.";
+
+/// The memos among a table's properties.
+pub(crate) fn memos_among<'a>(
+    properties: impl Iterator<Item = (&'a String, &'a String)>,
+) -> BTreeMap<String, String> {
+    let memo = |(name, text): (&String, &String)| {
+        Some((name.strip_prefix(MEMO)?.to_owned(), text.clone()))
+    };
+    properties.filter_map(memo).collect()
+}
+
+/// The memos of a table after a change.
+pub(crate) fn apply_memos(memos: &mut BTreeMap<String, String>, change: &TableChange) {
+    for (name, text) in &change.memos {
+        match text.is_empty() {
+            true => drop(memos.remove(name)),
+            false => drop(memos.insert(name.clone(), text.clone())),
+        }
     }
 }
 

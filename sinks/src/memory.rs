@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::conformance::LogFactory;
 use crate::log::{
     CommitOutcome, Head, LiveFile, MaintenanceReport, TableChange, TableLog, TableOptions,
+    apply_memos,
 };
 use crate::storage::Storage;
 use crate::{Error, Result};
@@ -60,6 +61,7 @@ impl LogFactory for MemoryFactory {
             schema: schema.clone(),
             checkpoint: Checkpoint::default(),
             freshness: None,
+            memos: BTreeMap::new(),
             files: BTreeMap::new(),
         };
         let stored = Stored { head, commits: HashMap::new() };
@@ -141,6 +143,7 @@ fn apply(head: &mut Head, change: &TableChange) {
     head.version += 1;
     head.checkpoint.apply(&change.delta);
     head.freshness = head.freshness.max(change.freshness);
+    apply_memos(&mut head.memos, change);
     if let Some(schema) = &change.schema {
         head.schema = schema.clone();
     }

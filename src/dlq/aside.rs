@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use arrow::array::{Array, RecordBatch};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use lakebed_schemas::change_event::Op;
 use lakebed_schemas::column::ColumnType;
 use lakebed_schemas::decoder::NOT_KEPT;
 use lakebed_schemas::position::TopicPartition;
@@ -18,7 +19,7 @@ use lakebed_sinks::{Error, Result};
 use crate::source::Message;
 
 /// What is read, in this order. The last is left out where keys alone are wanted.
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 10] = [
     "_error",
     "_topic",
     "_kafka_partition",
@@ -27,6 +28,7 @@ const COLUMNS: [&str; 9] = [
     "_op",
     "_key",
     "headers",
+    "_repeat",
     "_value",
 ];
 
@@ -35,6 +37,10 @@ pub(super) struct Aside {
     pub(super) message: Message,
     /// Whether the bytes are those that were read from Kafka.
     pub(super) has_bytes: bool,
+    /// Whether the source had sent it before: silver has passed it over.
+    pub(super) repeated: bool,
+    /// Whether it empties its topic's rows.
+    pub(super) truncates: bool,
 }
 
 /// Reads one row group after the other.
@@ -98,7 +104,8 @@ impl Reader {
             .map(|(column_type, array)| value_at(array.as_ref(), column_type, row));
         let mut next = || cells.next().unwrap_or(Value::Null);
         let (error, topic, partition, offset) = (next(), next(), next(), next());
-        let (timestamp, op, key, headers, value) = (next(), next(), next(), next(), next());
+        let (timestamp, op, key, headers) = (next(), next(), next(), next());
+        let (repeat, value) = (next(), next());
         let (Value::Text(topic), Value::Long(partition), Value::Long(offset)) =
             (topic, partition, offset)
         else {
@@ -121,7 +128,9 @@ impl Reader {
             headers: headers_of(headers),
             generation: 0,
         };
-        Some(Aside { message, has_bytes })
+        let truncates = matches!(&op, Value::Text(op) if op == Op::Truncate.letter());
+        let repeated = repeat == Value::Boolean(true);
+        Some(Aside { message, has_bytes, repeated, truncates })
     }
 }
 

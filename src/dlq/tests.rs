@@ -11,6 +11,7 @@ use lakebed_sinks::table::append::AppendTable;
 use lakebed_sinks::table::{AppendBatch, WriteOptions};
 
 use super::*;
+use crate::fold::Sealed;
 use crate::worker::SilverRules;
 
 fn tp() -> TopicPartition {
@@ -55,6 +56,13 @@ fn delta(next: i64) -> CheckpointDelta {
     delta
 }
 
+/// A truncate: no key, no row.
+fn truncate(offset: i64) -> Message {
+    let value =
+        r#"{"before":null,"after":null,"source":{"connector":"postgresql","ts_ms":1},"op":"t"}"#;
+    Message { key: None, value: Some(value.into()), ..event(offset, "c", 0) }
+}
+
 struct World {
     folder: tempfile::TempDir,
     format: Format,
@@ -75,11 +83,15 @@ impl World {
         }
     }
 
-    fn rows(&self) -> SilverRows {
-        SilverRows::new(rules(match self.format {
+    fn rules(&self) -> SilverRules {
+        rules(match self.format {
             Format::Iceberg => TableFormat::Iceberg,
             Format::Delta => TableFormat::Delta,
-        }))
+        })
+    }
+
+    fn rows(&self) -> SilverRows {
+        SilverRows::new(self.rules())
     }
 
     /// Bronze with all of these, those with `false` set aside; silver with the others below `passed`.
@@ -87,15 +99,19 @@ impl World {
         let world = Self { folder: tempfile::tempdir().expect("folder"), format };
         let mut decoder = Decoder::new(DecodeOptions::default());
         let mut rows = world.rows();
+        rows.set_partitions(tp().topic, 1);
         let mut bronze_rows = Vec::new();
         for (message, good) in records {
             let headers = message.header_refs();
             let record = message.record(&headers);
             let decoded = decoder.decode(&record);
-            let remarks = Remarks { error: (!good).then_some("was broken"), ..Remarks::default() };
+            let repeated = message.headers.iter().any(|(name, _)| name == "repeat");
+            let error = (!good).then_some("was broken");
+            let remarks = Remarks { error, repeated, ..Remarks::default() };
             bronze_rows.push((tp(), bronze::row(&record, &decoded, remarks)));
             let place = Place { tp: &message.tp, offset: message.offset };
-            if let (true, Decoded::Change(event)) = (*good && message.offset < passed, &decoded) {
+            let taken = *good && !repeated && message.offset < passed;
+            if let (true, Decoded::Change(event)) = (taken, &decoded) {
                 rows.push(place, event, false).expect("fits");
             }
         }
@@ -106,15 +122,16 @@ impl World {
         let mut table =
             AppendTable::open(bronze, log, WriteOptions::default()).await.expect("opens");
         let next = records.iter().map(|(message, _)| message.offset + 1).max().unwrap_or(0);
-        let batch = AppendBatch { rows: bronze_rows, delta: delta(next), freshness: None };
+        let batch = AppendBatch { rows: bronze_rows, delta: delta(next), ..AppendBatch::default() };
         let _ = table.write(batch).await.expect("written");
-        let changes = rows.seal().changes;
+        let Sealed { truncated, changes, .. } = rows.seal();
         let schema = rows.schema().cloned().expect("a row");
         let log = lakebed_sinks::create_or_open(format, &silver, &options, &schema).await;
         let log = log.expect("silver");
         let mut table =
             UpsertTable::open(silver, log, WriteOptions::default()).await.expect("opens");
-        let batch = UpsertBatch { schema, changes, delta: delta(passed), ..UpsertBatch::default() };
+        let delta = delta(passed);
+        let batch = UpsertBatch { truncated, schema, changes, delta, ..UpsertBatch::default() };
         let _ = table.write(batch).await.expect("written");
         world
     }
@@ -245,4 +262,43 @@ async fn bronze_behind_silver_is_refused() {
     let world = World::make(Format::Iceberg, &records(), 20).await;
     let error = world.replay().await.run().await.expect_err("refused");
     assert!(error.chain().contains("later offset than bronze"), "{}", error.chain());
+}
+
+#[tokio::test]
+async fn what_a_truncate_took_does_not_come_back() {
+    for format in [Format::Iceberg, Format::Delta] {
+        let records = vec![
+            (event(0, "c", 1), true),
+            (event(1, "c", 2), false),
+            (truncate(2), true),
+            (event(3, "c", 3), false),
+            (event(4, "c", 4), true),
+        ];
+        let world = World::make(format, &records, 5).await;
+        let tally = world.replay().await.run().await.expect("replayed");
+        assert_eq!((tally.found, tally.applied, tally.superseded), (2, 1, 1));
+        assert_eq!(world.offsets(&[1, 2, 3, 4]).await, [None, None, Some(3), Some(4)]);
+
+        // Where silver does not go by truncates, its rows are all still there.
+        let world = World::make(format, &records, 5).await;
+        let mut replay = world.replay().await;
+        replay.rows =
+            SilverRows::new(SilverRules { on_truncate: OnTruncate::Ignore, ..world.rules() });
+        let tally = replay.run().await.expect("replayed");
+        assert_eq!((tally.applied, tally.superseded), (2, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_repeat_that_silver_passed_over_takes_nothing() {
+    let records = vec![
+        (event(0, "c", 1), true),
+        (event(1, "d", 1), true),
+        (event(2, "c", 1), false),
+        (Message { headers: vec![("repeat".to_owned(), None)], ..event(3, "d", 1) }, true),
+    ];
+    let world = World::make(Format::Iceberg, &records, 4).await;
+    let tally = world.replay().await.run().await.expect("replayed");
+    assert_eq!((tally.applied, tally.superseded), (1, 0));
+    assert_eq!(world.offsets(&[1]).await, [Some(2)]);
 }

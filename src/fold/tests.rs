@@ -1,3 +1,5 @@
+//! Events of one batch, folded by hand.
+
 use super::*;
 
 fn tp() -> TopicPartition {

@@ -60,6 +60,11 @@ pub(super) struct TableFamilies {
     buffer_age: Seconds,
     index_bytes: Gauges,
     index_keys: Gauges,
+    repeats_bytes: Gauges,
+    epochs: Counters,
+    went_back: Counters,
+    invented_keys: Counters,
+    swept: Counters,
 }
 
 /// 5 ms to 164 s: a local commit takes tens of milliseconds, one to a throttled store minutes.
@@ -92,6 +97,11 @@ impl TableFamilies {
             buffer_age: Seconds::default(),
             index_bytes: Gauges::default(),
             index_keys: Gauges::default(),
+            repeats_bytes: Gauges::default(),
+            epochs: Counters::default(),
+            went_back: Counters::default(),
+            invented_keys: Counters::default(),
+            swept: Counters::default(),
         };
         let f = families.clone();
         registry.register(
@@ -159,6 +169,31 @@ impl TableFamilies {
         );
         registry.register("index_bytes", "Memory of the key index", f.index_bytes);
         registry.register("index_keys", "Keys in the key index", f.index_keys);
+        registry.register(
+            "repeats_bytes",
+            "Memory of the events that are remembered, to know those that come again",
+            f.repeats_bytes,
+        );
+        registry.register(
+            "epochs_begun",
+            "Epochs of the source that the records have shown to begin, by what showed it",
+            f.epochs,
+        );
+        registry.register(
+            "position_regressions",
+            "Times that positions went back behind all that is remembered",
+            f.went_back,
+        );
+        registry.register(
+            "invented_keys",
+            "Deletes whose key is not the row's: the row stays",
+            f.invented_keys,
+        );
+        registry.register(
+            "ghosts_swept",
+            "Rows deleted because a whole snapshot did not find them again",
+            f.swept,
+        );
         registry.register("table_state", "1 for the state that the table is in", f.state);
         families
     }
@@ -225,6 +260,7 @@ impl TableMetrics {
         families.bytes_written.get_or_create(&labels).inc_by(stats.bytes);
         families.rows_written.get_or_create(&labels).inc_by(stats.rows);
         families.incomplete.get_or_create(&labels).inc_by(stats.incomplete);
+        families.swept.get_or_create(&labels).inc_by(stats.swept);
         let data = self.labels_with("kind", "data");
         families.files_written.get_or_create(&data).inc_by(stats.files);
         self.ages().last_commit = Instant::now();
@@ -307,6 +343,27 @@ impl TableMetrics {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.families.index_bytes.get_or_create(&self.labels()).set(number(bytes));
         self.families.index_keys.get_or_create(&self.labels()).set(number(keys));
+    }
+
+    /// Notes how much the remembered events take.
+    pub fn repeats_bytes(&self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.families.repeats_bytes.get_or_create(&self.labels()).set(bytes);
+    }
+
+    /// Counts an epoch that the records have shown to begin, by what showed it.
+    pub fn epoch_began(&self, by: &'static str) {
+        self.families.epochs.get_or_create(&self.labels_with("by", by)).inc();
+    }
+
+    /// Counts that positions went back behind all that is remembered.
+    pub fn position_went_back(&self) {
+        self.families.went_back.get_or_create(&self.labels()).inc();
+    }
+
+    /// Counts a delete whose key is not the row's.
+    pub fn invented_key(&self) {
+        self.families.invented_keys.get_or_create(&self.labels()).inc();
     }
 
     /// Notes what the table is doing.

@@ -19,7 +19,7 @@ impl Run {
         self.metrics.buffer_bytes(stats.out_bytes);
         self.metrics.partitions_paused(if stats.paused { self.assigned.len() } else { 0 });
         let memory = self.options.memory;
-        self.metrics.memory(memory.max(), memory.taken(self.index_bytes(), stats.out_bytes));
+        self.metrics.memory(memory.max(), memory.taken(self.kept_bytes(), stats.out_bytes));
         for (tp, (start, end)) in &stats.bounds {
             if !self.assigned.contains(tp) {
                 continue;
@@ -31,13 +31,21 @@ impl Run {
         }
     }
 
-    fn index_bytes(&self) -> usize {
-        self.progress.iter().map(|progress| progress.index_bytes).sum()
+    /// What tables keep between batches: key indexes, and events that may come again.
+    fn kept_bytes(&self) -> usize {
+        self.progress.iter().map(|progress| progress.index_bytes + progress.repeats_bytes).sum()
     }
 
-    /// Leaves to records what the indexes do not take.
-    pub(super) fn share_memory(&mut self, worker: usize, index_bytes: usize, index_keys: usize) {
+    /// Leaves to records what tables do not keep: bytes of the key index, and of remembered events.
+    pub(super) fn share_memory(
+        &mut self,
+        worker: usize,
+        [index_bytes, repeats_bytes]: [usize; 2],
+        index_keys: usize,
+    ) {
         let memory = self.options.memory;
+        let kept_before = self.kept_bytes();
+        self.progress[worker].repeats_bytes = repeats_bytes;
         let before = std::mem::replace(&mut self.progress[worker].index_bytes, index_bytes);
         if index_bytes > memory.max() && before <= memory.max() {
             warn!(
@@ -48,8 +56,8 @@ impl Run {
                  table in a process of its own on a larger machine (`run --only`)"
             );
         }
-        if before != index_bytes {
-            self.source.set_budget(memory.for_records(self.index_bytes()));
+        if kept_before != self.kept_bytes() {
+            self.source.set_budget(memory.for_records(self.kept_bytes()));
         }
     }
 

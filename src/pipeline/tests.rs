@@ -6,6 +6,7 @@ mod key_changes;
 mod registries;
 mod repeats;
 mod schema_changes;
+mod snapshots;
 mod starts;
 mod telemetry;
 mod world;

@@ -170,8 +170,8 @@ impl Reader {
             if self.starts.contains(&place) {
                 let from = known.known_from(place).max(place.saturating_sub(self.window));
                 known = next();
-                for before in from..place {
-                    known.is_new(before, log[before]);
+                for (before, event) in log.iter().enumerate().take(place).skip(from) {
+                    known.is_new(before, *event);
                 }
             }
             if known.is_new(place, *event) {

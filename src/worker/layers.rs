@@ -3,7 +3,7 @@
 //! The two layers are written at the same time and each owns its checkpoint. Silver does not exist
 //! until the first row tells its columns.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -259,6 +259,16 @@ impl Layers {
         self.silver.as_ref().map(|table| &table.head().checkpoint)
     }
 
+    /// What bronze tells beside rows and progress.
+    pub(super) fn bronze_memos(&self) -> &BTreeMap<String, String> {
+        memos(self.bronze.as_ref().map(AppendTable::head))
+    }
+
+    /// What silver tells beside rows and progress.
+    pub(super) fn silver_memos(&self) -> &BTreeMap<String, String> {
+        memos(self.silver.as_ref().map(UpsertTable::head))
+    }
+
     /// Where bronze stands, or begins.
     pub fn bronze_next(&self, tp: &TopicPartition) -> Option<NextOffset> {
         let stored = self.bronze_checkpoint().and_then(|checkpoint| checkpoint.next(tp));
@@ -500,6 +510,11 @@ impl Layers {
             warn!(error = %failure.chain(), "maintenance failed, will try again");
         }
     }
+}
+
+fn memos(head: Option<&Head>) -> &BTreeMap<String, String> {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    head.map_or(&NONE, |head| &head.memos)
 }
 
 async fn create_or_open(

@@ -71,6 +71,8 @@ pub enum Report {
         index_bytes: usize,
         /// Keys in it.
         index_keys: usize,
+        /// Bytes of the events that are remembered, to know those that come again.
+        repeats_bytes: usize,
     },
     /// Nothing more is taken; other tables go on.
     Halted {

@@ -5,9 +5,13 @@
 //! their checkpoint: the worker reads from the lower of the two and each layer drops what lies
 //! below its own. After a commit nothing can fail the batch; what follows is reported, not awaited.
 
+mod epochs;
+mod ghosts;
 mod intake;
+mod invented_keys;
 mod kept_rows;
 mod layers;
+mod lookout;
 mod messages;
 mod open_batch;
 mod progress;
@@ -31,6 +35,7 @@ use tracing::{debug, error, info, warn};
 use intake::{Intake, Taken};
 use waiting::{Outlook, Pushed, Waiting};
 
+pub(crate) use epochs::stamp_as_noted;
 pub use layers::{LayerOptions, LayerPlace, Layers};
 pub use messages::{Command, Report};
 pub use open_batch::{BatchLimits, OpenBatch};
@@ -335,6 +340,7 @@ impl Worker {
             warn!(table = %self.name, gap = %stands, offsets,
                   "going on behind a gap, as `on_gap: record` says");
             self.layers.passed_gap(tp, offsets);
+            self.open.passed_gap(tp);
             return GapDecision::GoOn;
         }
         self.halt(&reason, true);
@@ -525,7 +531,8 @@ impl Worker {
     /// before may have died before the group knew.
     fn report_standing(&self) {
         let (index_bytes, index_keys) = self.layers.index_size();
-        self.report(Report::Memory { worker: self.index, index_bytes, index_keys });
+        let repeats_bytes = self.open.repeats_bytes();
+        self.report(Report::Memory { worker: self.index, index_bytes, index_keys, repeats_bytes });
         self.report(Report::Committed {
             worker: self.index,
             checkpoint: self.layers.checkpoint(),

@@ -19,6 +19,7 @@ use lakebed_sinks::table::{AppendBatch, UpsertBatch};
 
 use super::kept_rows::KeptFile;
 use super::layers::Layers;
+use super::lookout::Lookout;
 use super::progress::Progress;
 use super::repeats::{Repeats, Standing};
 use super::sealed::Sealed;
@@ -45,12 +46,15 @@ pub struct BatchLimits {
     pub quiet_every: Duration,
     /// How many events of a partition are remembered, to know them when they come again; 0: none.
     pub repeat_window: usize,
+    /// Whether rows go that a whole snapshot of the source did not find again.
+    pub sweep_ghosts: bool,
 }
 
 /// The open batch of one table entry.
 pub struct OpenBatch {
     decoder: Decoder,
     repeats: Repeats,
+    lookout: Lookout,
     limits: BatchLimits,
     bad_records: BadRecords,
     metrics: TableMetrics,
@@ -95,6 +99,7 @@ impl OpenBatch {
         Self {
             decoder,
             repeats: Repeats::new(limits.repeat_window),
+            lookout: Lookout::new(limits.sweep_ghosts, metrics.clone()),
             limits,
             bad_records,
             metrics,
@@ -135,7 +140,15 @@ impl OpenBatch {
     /// Takes over where the layers stand, for partitions that are assigned now. What is open and
     /// [`Self::continues`] stays: its records come again and are passed over.
     pub(super) fn set_stored(&mut self, layers: &Layers, partitions: &[TopicPartition]) {
+        self.lookout.settled(layers);
+        if let Some(silver) = &mut self.silver {
+            silver.recall(layers.silver_memos());
+        }
         for tp in partitions {
+            let open = [&self.bronze_progress, &self.silver_progress];
+            if open.iter().all(|progress| !progress.delta.ranges.contains_key(tp)) {
+                self.lookout.load(tp, layers);
+            }
             let mut known_from = self.open_known_from(tp).unwrap_or(0);
             for (progress, next) in [
                 (&mut self.bronze_progress, layers.bronze_next(tp)),
@@ -161,6 +174,7 @@ impl OpenBatch {
 
     /// Notes how many partitions a topic has: what a truncate means depends on it.
     pub(super) fn set_partitions(&mut self, topic: Arc<str>, count: usize) {
+        self.lookout.set_partitions(topic.clone(), count);
         if let Some(silver) = &mut self.silver {
             silver.set_partitions(topic, count);
         }
@@ -225,10 +239,16 @@ impl OpenBatch {
         }
         let headers = message.header_refs();
         let record = message.record(&headers);
-        let decoded = self.decoder.decode(&record);
+        let mut decoded = self.decoder.decode(&record);
+        let begins = self.lookout.see(&tp, offset, &mut decoded);
         let standing = match &resumed {
             Some(resumed) => resumed.standing,
-            None => self.repeats.next(&tp, offset, &decoded),
+            None => {
+                if begins {
+                    self.repeats.begin_anew(&tp);
+                }
+                self.repeats.next(&tp, offset, &decoded)
+            }
         };
         self.look_at(&tp, &decoded);
         if is_known {
@@ -262,6 +282,7 @@ impl OpenBatch {
             self.bronze_progress.extend(&tp, offset, offset + 1, fingerprint);
         }
         if for_silver {
+            self.lookout.taken(&tp, offset, &decoded, error.is_some());
             self.silver_progress.extend(&tp, offset, offset + 1, fingerprint);
         }
         self.taken_bytes += weight;
@@ -505,7 +526,8 @@ impl OpenBatch {
         let delta = std::mem::take(&mut self.bronze_progress.delta);
         if self.has_bronze && !delta.ranges.is_empty() {
             let rows = std::mem::take(&mut self.bronze_rows);
-            sealed.bronze = Some(AppendBatch { rows, delta, freshness });
+            let memos = self.lookout.bronze_memos(&delta);
+            sealed.bronze = Some(AppendBatch { rows, delta, freshness, memos });
         }
         let delta = std::mem::take(&mut self.silver_progress.delta);
         if let Some(silver) = &mut self.silver
@@ -515,7 +537,11 @@ impl OpenBatch {
             (sealed.departed, sealed.lost) = (departed, lost.len() as u64);
             // Without a schema no row has been seen: there is no table to hold progress yet.
             if let Some(schema) = silver.schema().cloned() {
-                let batch = UpsertBatch { truncated, schema, changes, delta, freshness };
+                let mut memos = silver.memos();
+                memos.extend(self.lookout.silver_memos(&delta));
+                let sweeps = self.lookout.take_sweeps();
+                let batch =
+                    UpsertBatch { truncated, sweeps, schema, changes, delta, freshness, memos };
                 sealed.silver = Some(batch);
             }
         }
@@ -534,6 +560,7 @@ impl OpenBatch {
 
     /// After a commit: takes over where the layers stand now, and their columns.
     pub(super) fn settled(&mut self, layers: &Layers) {
+        self.lookout.settled(layers);
         for (progress, checkpoint) in [
             (&mut self.bronze_progress, layers.bronze_checkpoint()),
             (&mut self.silver_progress, layers.silver_checkpoint()),
@@ -558,9 +585,20 @@ impl OpenBatch {
         i64::try_from(self.repeats.window()).unwrap_or(i64::MAX)
     }
 
+    /// Bytes of the events that are remembered.
+    pub(super) fn repeats_bytes(&self) -> usize {
+        self.repeats.memory_bytes()
+    }
+
+    /// Notes that records were gone before they were read.
+    pub(super) fn passed_gap(&mut self, tp: &TopicPartition) {
+        self.lookout.passed_gap(tp);
+    }
+
     /// Forgets what was read of partitions that have gone.
     pub(super) fn forget(&mut self, partitions: &[TopicPartition]) {
         self.repeats.forget(partitions);
+        self.lookout.forget(partitions);
     }
 
     /// Bytes of messages that are written or dropped.
@@ -571,6 +609,7 @@ impl OpenBatch {
     /// Drops everything; the records will be read again. Gives the bytes to return to the source.
     pub(super) fn abandon(&mut self, silver_schema: Option<TableSchema>) -> usize {
         self.repeats.clear();
+        self.lookout.clear();
         self.dead_letters.clear();
         self.bronze_rows.clear();
         self.bronze_progress = Progress::default();

@@ -16,8 +16,11 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::replay_ring::{Identity, ReplayRing, Verdict};
 
-/// Most events remembered of all partitions of a table together, about 150 bytes each.
+/// Most events remembered of all partitions of a table together.
 const EVENTS_MAX: usize = 200_000;
+
+/// What one takes, about: its place and position, and its entry by place.
+const EVENT_BYTES: usize = 150;
 
 /// Most deletes of a partition whose tombstones are still to come: a tombstone follows its delete at
 /// once, unless two tasks write at the same time.
@@ -54,6 +57,17 @@ impl Repeats {
     /// Remembers so many events of each partition; 0 recognises none.
     pub(super) fn new(window: usize) -> Self {
         Self { window: window.min(EVENTS_MAX), partitions: BTreeMap::new() }
+    }
+
+    /// Bytes that the rings take, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let events = self.partitions.values().map(|partition| partition.ring.len());
+        events.sum::<usize>() * EVENT_BYTES
+    }
+
+    /// An epoch of the source begins: what was read before is not compared with what comes.
+    pub(super) fn begin_anew(&mut self, tp: &TopicPartition) {
+        self.partition(tp).empty(tp, "a new epoch");
     }
 
     /// How many records are read before those that a layer lacks.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use lakebed_schemas::change_event::{ChangeEvent, Decoded, Op, Row, RowShape};
 use lakebed_schemas::column::TableSchema;
@@ -17,7 +17,11 @@ use lakebed_schemas::value::{Value, key_hash};
 use super::kept_rows::{KeptFile, KeptRows};
 use crate::fold::{Fold, RowChange, RowMove, Sealed};
 
-const HOUR: Duration = Duration::from_secs(3600);
+/// Seconds for which a new column counts as new.
+const HOUR: u64 = 3600;
+
+/// Name of the memo that tells a table's new columns.
+const NEW_COLUMNS: &str = "new-columns";
 
 /// Most plans kept: schemaless topics may show many shapes, and the look-up is a scan.
 const PLANS_MAX: usize = 64;
@@ -150,6 +154,28 @@ impl SilverRows {
         self.schema = schema;
     }
 
+    /// Whether a truncate of the source empties the table.
+    pub fn follows_truncates(&self) -> bool {
+        self.rules.on_truncate == OnTruncate::Apply
+    }
+
+    /// Takes over what the table tells of its columns.
+    pub fn recall(&mut self, memos: &BTreeMap<String, String>) {
+        if let Some(text) = memos.get(NEW_COLUMNS) {
+            self.growth.recall(text);
+        }
+    }
+
+    /// What to keep with the table when the batch is committed: with new columns, when they came.
+    pub fn memos(&self) -> BTreeMap<String, String> {
+        let columns = self.schema.iter().flat_map(|schema| &schema.columns);
+        let mut growing = columns.filter(|column| self.growth.seen.contains_key(&column.name));
+        match growing.any(|column| column.id == 0) {
+            true => [(NEW_COLUMNS.to_owned(), self.growth.text())].into(),
+            false => BTreeMap::new(),
+        }
+    }
+
     /// Takes the changes; the schema stays.
     pub fn seal(&mut self) -> Sealed {
         let width = self.schema.as_ref().map_or(0, |schema| schema.columns.len());
@@ -158,11 +184,7 @@ impl SilverRows {
         let Some(slot) = schema.index_of("_cdc_incomplete") else { return sealed };
         for &(change, column) in &sealed.lost {
             if let Some(row) = &mut sealed.changes[change].row {
-                let name = Value::Text(schema.columns[column].name.clone());
-                match &mut row[slot] {
-                    Value::List(names) => names.push(name),
-                    other => *other = Value::List(vec![name]),
-                }
+                say_incomplete(&mut row[slot], &schema.columns[column].name);
             }
         }
         sealed
@@ -422,7 +444,25 @@ impl SilverRows {
                 row[*slot] = value;
             }
         }
+        // Said beforehand, and taken back by the table where an older row knows the value.
+        if let (false, Some(slot)) =
+            (applied.retyped.is_empty(), schema.index_of("_cdc_incomplete"))
+        {
+            for index in applied.retyped {
+                say_incomplete(&mut row[slot], &schema.columns[plan.columns[index]].name);
+            }
+        }
         Ok(row)
+    }
+}
+
+/// Adds a column to those that a row says it lacks.
+fn say_incomplete(cell: &mut Value, column: &str) {
+    let name = Value::Text(column.to_owned());
+    match cell {
+        Value::List(names) if names.contains(&name) => {}
+        Value::List(names) => names.push(name),
+        other => *other = Value::List(vec![name]),
     }
 }
 
@@ -441,8 +481,8 @@ fn system_values(place: Place<'_>, event: &ChangeEvent) -> [Value; SYSTEM.len()]
 /// Columns that came lately. Those of a batch that is read again count once.
 #[derive(Default)]
 struct Growth {
-    /// By name, when each was first seen.
-    seen: BTreeMap<String, Instant>,
+    /// By name, when each was first seen: seconds since 1970, for it has to outlast the process.
+    seen: BTreeMap<String, u64>,
 }
 
 impl Growth {
@@ -451,8 +491,9 @@ impl Growth {
         added: impl Iterator<Item = &'a str>,
         per_hour: usize,
     ) -> Result<(), String> {
-        let now = Instant::now();
-        self.seen.retain(|_, since| now.duration_since(*since) < HOUR);
+        let now = now();
+        // A clock that was set back must not keep a column new for ever.
+        self.seen.retain(|_, since| now.abs_diff(*since) < HOUR);
         for name in added {
             if !self.seen.contains_key(name) {
                 self.seen.insert(name.to_owned(), now);
@@ -468,6 +509,23 @@ impl Growth {
         }
         Ok(())
     }
+
+    /// Takes over what an earlier process has seen. What cannot be read is left out: it is a help
+    /// against a flood, not a fact about rows.
+    fn recall(&mut self, text: &str) {
+        let stored: BTreeMap<String, u64> = serde_json::from_str(text).unwrap_or_default();
+        for (name, since) in stored {
+            self.seen.entry(name).or_insert(since);
+        }
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(&self.seen).expect("names and numbers are JSON")
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Keeps a plan, forgetting the oldest beyond the bound; gives its index.

@@ -108,12 +108,16 @@ impl Lake {
                     "format": format,
                     "columns": said.collect::<serde_json::Map<_, _>>(),
                     "batch": batch,
+                    "sweep_ghosts": form.sweep_ghosts,
                     "out_of_range": if table.name.ends_with("_edge") { "text" } else { "halt" },
                 }));
             }
         }
         let mut records = form.registry.as_ref().map_or(json!({}), |r| r.records.clone());
         records["flattened"] = form.flattened.into();
+        if let Some(placeholder) = form.entry.placeholder {
+            records["unavailable_value_placeholder"] = placeholder.into();
+        }
         let text = json!({
             "records": records,
             "kafka": { "bootstrap_servers": "localhost:9092" },

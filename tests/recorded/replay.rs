@@ -66,13 +66,6 @@ impl Topics {
         self.logs.values().map(Vec::len).sum()
     }
 
-    /// Whether any record holds this as a string.
-    pub(super) fn mention(&self, text: &str) -> bool {
-        let quoted = format!("\"{text}\"").into_bytes();
-        let mut values = self.logs.values().flatten().filter_map(|message| message.value.as_ref());
-        values.any(|value| value.windows(quoted.len()).any(|part| part == quoted))
-    }
-
     /// The topic of a table.
     pub(super) fn topic(&self, table: &str) -> String {
         let ends = format!(".{}", super::recording::topic_name(table));

@@ -80,6 +80,8 @@ pub struct ResolvedTable {
     pub repeat_window: u32,
     /// Which life of the source this is, in front of every position.
     pub epoch: u32,
+    /// Whether rows go that a whole snapshot of the source did not find again.
+    pub sweep_ghosts: bool,
     /// What to do with values that the column's type cannot hold.
     pub out_of_range: OutOfRange,
     /// What to do with records that cannot be understood.
@@ -242,6 +244,7 @@ impl Config {
             on_truncate: table.on_truncate,
             repeat_window: table.repeat_window.unwrap_or(super::REPEAT_WINDOW),
             epoch: table.epoch,
+            sweep_ghosts: table.sweep_ghosts,
             out_of_range: table.out_of_range,
             bad_records: table.bad_records.as_ref().unwrap_or(&self.bad_records).clone(),
             records: records::resolve(table.records.as_ref(), &self.records, &path, problems),

@@ -48,6 +48,9 @@ pub struct Table {
     /// Raised by an operator when positions of the source begin anew.
     #[serde(default)]
     pub epoch: u32,
+    /// Whether rows go that a whole snapshot of the source did not find again.
+    #[serde(default)]
+    pub sweep_ghosts: bool,
     /// What to do when the source's table was truncated.
     #[serde(default)]
     pub on_truncate: OnTruncate,

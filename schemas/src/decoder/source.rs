@@ -79,7 +79,8 @@ pub(super) fn read(
     let position = position.filter(|_| snapshot.as_deref() != Some("incremental"));
     let lane = u8::from(snapshot.is_none());
     let rank = u8::from(!matches!(envelope.op, Op::Delete | Op::Truncate));
-    let writer = block.writer(&connector, json, scratch);
+    let (writer, connection) = block.writer(&connector, json, scratch);
+    let server = block.server(&connector).filter(|_| snapshot.is_none());
     let identity = position.as_ref().and_then(|position| position.identity.as_ref());
     Ok(SourceInfo {
         ts_us: micros(block.ts_us, block.ts_ms),
@@ -89,6 +90,9 @@ pub(super) fn read(
             .map(|(digits, text)| block.place(writer, [digits.text(), text], scratch)),
         position: position.as_ref().map(|at| at.text(epoch, lane, rank)),
         writer,
+        connection,
+        server,
+        table: block.table(scratch),
         tx: tx(envelope.transaction, &block),
         connector,
         snapshot,
@@ -97,7 +101,8 @@ pub(super) fn read(
 
 impl Block<'_, '_> {
     /// Whose positions can be compared: a connector's, and where it reads several logs, one of them.
-    fn writer(&self, connector: &str, json: Json<'_, '_>, scratch: &mut Vec<u8>) -> u64 {
+    /// And the connector alone.
+    fn writer(&self, connector: &str, json: Json<'_, '_>, scratch: &mut Vec<u8>) -> (u64, u64) {
         let log = match connector {
             "sqlserver" => self.db,
             "vitess" => json.get("shard"),
@@ -105,7 +110,29 @@ impl Block<'_, '_> {
         };
         scratch.clear();
         scratch.extend_from_slice(connector.as_bytes());
-        for part in [self.name, log] {
+        append(scratch, self.name);
+        let connection = xxh3_64(scratch);
+        append(scratch, log);
+        (xxh3_64(scratch), connection)
+    }
+
+    /// The server that wrote a binary log: of a GTID all but the number of the transaction.
+    fn server(&self, connector: &str) -> Option<u64> {
+        if !matches!(connector, "mysql" | "mariadb") {
+            return None;
+        }
+        match self.gtid.and_then(|gtid| gtid.text()) {
+            Some(gtid) => {
+                let end = if connector == "mysql" { gtid.find(':') } else { gtid.rfind('-') };
+                Some(xxh3_64(gtid.get(..end?)?.as_bytes()))
+            }
+            None => Some(xxh3_64(self.server_id?.number()?.as_bytes())),
+        }
+    }
+
+    fn table(&self, scratch: &mut Vec<u8>) -> u64 {
+        scratch.clear();
+        for part in [self.db, self.schema, self.table] {
             append(scratch, part);
         }
         xxh3_64(scratch)

@@ -3,6 +3,7 @@
 mod positions;
 
 use crate::json::DEPTH_MAX;
+use base64::Engine;
 use proptest::prelude::*;
 
 use super::*;
@@ -546,4 +547,59 @@ proptest! {
             prop_assert_eq!(&found.values[0], &expected, "{}", text);
         }
     }
+}
+
+#[test]
+fn a_decimal_of_more_digits_than_allowed_is_refused_and_one_of_as_many_is_taken() {
+    let decimal = |digits: usize| {
+        let unscaled = num_bytes(digits);
+        format!(
+            r#"{{"schema":{{"type":"struct","optional":false,"name":"t.Envelope","fields":[{{"field":"after","type":"struct","optional":true,"name":"t.Value","fields":[{{"field":"id","type":"int32","optional":false}},{{"field":"n","type":"bytes","optional":true,"name":"org.apache.kafka.connect.data.Decimal","version":1,"parameters":{{"scale":"2"}}}}]}}]}},"payload":{{"before":null,"after":{{"id":1,"n":"{unscaled}"}},"source":{{"connector":"postgresql","lsn":7}},"op":"c"}}}}"#
+        )
+    };
+    let limits = Limits { decimal_digits_max: 60, ..Limits::default() };
+    let options = DecodeOptions { limits, ..DecodeOptions::default() };
+    let mut decoder = Decoder::new(options.clone());
+    let taken = change(decode_value(&mut decoder, &decimal(60))).after.expect("a row");
+    let digits = |value: &Value| match value {
+        Value::Text(text) | Value::OutOfRange(text) => {
+            text.bytes().filter(u8::is_ascii_digit).count()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(taken.get("n").map(digits), Some(60));
+    let Decoded::Malformed { reason } = decode_value(&mut decoder, &decimal(61)) else {
+        panic!("61 digits are understood");
+    };
+    assert!(reason.contains("`after.n` has 61 digits, more than the 60 allowed"), "{reason}");
+    assert_eq!(LimitName::named_in(&reason), Some(LimitName::DecimalDigits));
+    let mut roomy = Decoder::new(DecodeOptions { limits: Limits::default(), ..options });
+    assert_eq!(
+        change(decode_value(&mut roomy, &decimal(61))).after.expect("a row").get("n").map(digits),
+        Some(61)
+    );
+    // A text is no number, however many digits it has.
+    let text = "7".repeat(61);
+    let row = row(&mut decoder, &format!(r#"{{"id":1,"n":"{text}"}}"#));
+    assert_eq!(row.get("n"), Some(&Value::Text(text)));
+}
+
+/// Base64 of the two's complement of a number of so many digits, all of them 9.
+fn num_bytes(digits: usize) -> String {
+    let mut bytes = vec![0u8];
+    for _ in 0..digits {
+        let mut carry = 9;
+        for byte in bytes.iter_mut().rev() {
+            let value = u32::from(*byte) * 10 + carry;
+            *byte = value as u8;
+            carry = value >> 8;
+        }
+        if carry > 0 {
+            bytes.insert(0, carry as u8);
+        }
+    }
+    if bytes[0] > 127 {
+        bytes.insert(0, 0);
+    }
+    base64::prelude::BASE64_STANDARD.encode(bytes)
 }

@@ -16,6 +16,9 @@ pub struct Applied {
     pub values: Vec<Value>,
     /// How many became NULL by the policy for values out of range: to be counted, never ignored.
     pub nulled: usize,
+    /// Indexes of values that the source did not send, in columns made when their field changed its
+    /// type: what an older row has there was written before, or in another of its columns.
+    pub retyped: Vec<usize>,
 }
 
 /// Why a row cannot land. The table halts before it.
@@ -52,6 +55,8 @@ pub(super) struct Slot {
     column_type: ColumnType,
     is_key: bool,
     out_of_range: OutOfRange,
+    /// Whether its field has other columns, of other types.
+    pub(super) retyped: bool,
 }
 
 impl Slot {
@@ -62,7 +67,7 @@ impl Slot {
         out_of_range: OutOfRange,
     ) -> Self {
         let (source_name, column_type) = (column.source_name.clone(), column.column_type.clone());
-        Self { field, source_name, column_type, is_key, out_of_range }
+        Self { field, source_name, column_type, is_key, out_of_range, retyped: false }
     }
 
     fn settle(&self, value: Value, nulled: &mut usize) -> Result<Value, RowRefused> {
@@ -175,7 +180,7 @@ impl KeyPlan {
 }
 
 fn fill(slots: &[Slot], mut values: Vec<Value>) -> Result<Applied, RowRefused> {
-    let mut applied = Applied { values: Vec::with_capacity(slots.len()), nulled: 0 };
+    let mut applied = Applied { values: Vec::with_capacity(slots.len()), ..Applied::default() };
     for slot in slots {
         let value = match slot.field.and_then(|field| values.get_mut(field)) {
             // Several columns of one name may be left as they are by the one field.
@@ -183,6 +188,9 @@ fn fill(slots: &[Slot], mut values: Vec<Value>) -> Result<Applied, RowRefused> {
             Some(value) => std::mem::replace(value, Value::Null),
             None => Value::Null,
         };
+        if slot.retyped && value == Value::Unavailable {
+            applied.retyped.push(applied.values.len());
+        }
         applied.values.push(slot.settle(value, &mut applied.nulled)?);
     }
     Ok(applied)

@@ -59,6 +59,7 @@ pub(crate) fn change(added: Vec<Arc<DataFile>>, delta: CheckpointDelta) -> Table
         schema: None,
         freshness: None,
         notes: BTreeMap::new(),
+        memos: BTreeMap::new(),
     }
 }
 
@@ -289,4 +290,35 @@ pub async fn offsets_move_without_rows(factory: &dyn LogFactory) {
     assert_eq!(reopened.head().freshness, Some(1));
     commit(&mut silver, batch(500, &[(1, Some("uno"))])).await;
     assert_eq!(table.names().await, expected(&[(1, "uno")]));
+}
+
+/// Memos become visible with the change that sets them, stay until they are taken away, and are
+/// nobody's but the table's.
+pub async fn memos_are_there_from_their_commit_on(factory: &dyn LogFactory) {
+    let table = Fixture::new(factory);
+    let mut log = table.create(&silver_schema()).await;
+    let mut late = table.open().await;
+    let memos = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    };
+    let set = |start, pairs: &[(&str, &str)]| TableChange {
+        memos: memos(pairs),
+        ..change(Vec::new(), delta(0, start, start + 1))
+    };
+    let committed = log.commit(&set(0, &[("a", "1"), ("b/0", "{}")])).await.expect("commit");
+    assert!(matches!(committed, CommitOutcome::Committed { .. }));
+    assert_eq!(table.open().await.head().memos, memos(&[("a", "1"), ("b/0", "{}")]));
+
+    // A change that lost its race has set nothing.
+    let lost = late.commit(&set(0, &[("c", "lost")])).await.expect("answered");
+    assert_eq!(lost, CommitOutcome::Conflict);
+    late.refresh().await.expect("refreshed");
+    assert_eq!(late.head().memos, memos(&[("a", "1"), ("b/0", "{}")]));
+
+    let _ = log.commit(&set(1, &[])).await.expect("commit");
+    let _ = log.commit(&set(2, &[("a", ""), ("b/0", "2"), ("never", "")])).await.expect("commit");
+    assert_eq!(log.head().memos, memos(&[("b/0", "2")]));
+    assert_eq!(table.open().await.head().memos, memos(&[("b/0", "2")]));
+    late.refresh().await.expect("refreshed");
+    assert_eq!(late.head().memos, memos(&[("b/0", "2")]));
 }

@@ -1,6 +1,6 @@
 //! What the suite's tests are made of: a table in a temporary folder, batches and a reader.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -159,11 +159,11 @@ pub fn batch_of(partition: i32, start: i64, events: &[(i64, Option<&str>)]) -> U
     });
     let end = start + events.len() as i64;
     UpsertBatch {
-        truncated: BTreeSet::new(),
         schema: silver_schema(),
         changes: changes.collect(),
         delta: delta(partition, start, end),
         freshness: Some(end),
+        ..UpsertBatch::default()
     }
 }
 

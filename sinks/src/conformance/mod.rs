@@ -8,6 +8,7 @@ pub mod commits;
 pub mod cost;
 pub mod fixture;
 pub mod rows;
+pub mod sweep;
 pub mod truncate;
 pub mod upkeep;
 
@@ -56,6 +57,7 @@ macro_rules! conformance_tests {
             commits: a_zombie_is_refused_after_a_long_sleep_with_cleanup
             commits: a_change_that_does_not_fit_is_refused
             commits: offsets_move_without_rows
+            commits: memos_are_there_from_their_commit_on
             rows: two_deletes_of_one_file_add_up
             rows: a_table_opened_again_has_the_same_index
             rows: a_schema_changes_in_the_commit_of_its_data
@@ -69,6 +71,8 @@ macro_rules! conformance_tests {
             truncate: a_truncate_empties_a_topic_before_the_rows_of_its_batch
             truncate: a_truncate_without_rows_leaves_an_empty_table
             truncate: a_truncate_that_lost_a_race_takes_its_own_topic_only
+            sweep: what_a_snapshot_did_not_find_goes_with_its_last_record
+            sweep: a_swept_row_that_was_incomplete_takes_nothing_along
             upkeep: metadata_for_each_commit_stays_flat
             upkeep: cleanup_keeps_what_readers_need
             cost: an_upsert_costs_what_its_batch_costs

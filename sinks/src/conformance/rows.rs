@@ -216,7 +216,8 @@ pub async fn bronze_lands_in_its_partitions(factory: &dyn LogFactory) {
             delta.extend(&tp(partition), 0, offset + 1, None);
         }
     }
-    let batch = AppendBatch { rows: rows.clone(), delta, freshness: Some(5) };
+    let batch =
+        AppendBatch { rows: rows.clone(), delta, freshness: Some(5), ..AppendBatch::default() };
     let written = bronze.write(batch.clone()).await.expect("written");
     assert!(matches!(written, Written::Committed { stats, .. } if stats.files == 4));
     let again = bronze.write(batch).await.expect("covered");

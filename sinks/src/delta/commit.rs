@@ -8,14 +8,14 @@ use roaring::RoaringBitmap;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
-use super::actions::{Action, Add, encode_path, parse, render};
+use super::actions::{Action, Add, Metadata, encode_path, parse, render};
 use super::deletion_vectors::VectorFile;
 use super::delta_log::DeltaLog;
 use super::log_files::entry_path;
 use super::replay::{COMMIT_ID, Entry, Known, State, commit_id};
 use super::{progress, protocol, schema, stats};
 use crate::clock::now_ms;
-use crate::log::{CommitOutcome, DataFile, TableChange, TableOptions};
+use crate::log::{CommitOutcome, DataFile, MEMO, TableChange, TableOptions};
 use crate::storage::PutOutcome;
 use crate::{Error, Result, failpoint};
 
@@ -183,6 +183,7 @@ fn plan(state: &State, change: &TableChange, options: &TableOptions) -> Result<P
     let mut topics = head.checkpoint.clone();
     topics.apply(&moved);
     let mut metadata_changes = progress::write_properties(&topics.topics, options, &mut metadata);
+    metadata_changes |= write_memos(&change.memos, &mut metadata);
     let mut table_schema = head.schema.clone();
     if let Some(wanted) = &change.schema {
         table_schema = schema::evolve(&head.schema, wanted)?;
@@ -219,6 +220,21 @@ fn plan(state: &State, change: &TableChange, options: &TableOptions) -> Result<P
     }
     actions.insert(0, commit_info(state, change, options, now_ms));
     Ok(Plan { actions, vectors, known })
+}
+
+/// Writes memos into a table's properties; says whether that changed them.
+fn write_memos(memos: &BTreeMap<String, String>, metadata: &mut Metadata) -> bool {
+    let mut changes = false;
+    for (name, text) in memos {
+        let (name, text) =
+            (format!("{MEMO}{name}"), Some(text.clone()).filter(|text| !text.is_empty()));
+        let before = match &text {
+            Some(_) => metadata.configuration.insert(name, text.clone()).flatten(),
+            None => metadata.configuration.remove(&name).flatten(),
+        };
+        changes |= before != text;
+    }
+    changes
 }
 
 /// The part of a delta that says something new.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::actions::{Action, Add, Metadata, Protocol, Remove, Txn, decode_path};
 use super::{deletion_vectors, footer, progress, protocol, schema, stats};
-use crate::log::{DataFile, Head, LiveFile};
+use crate::log::{DataFile, Head, LiveFile, memos_among};
 use crate::storage::Storage;
 use crate::table::file_name;
 use crate::{Error, Result};
@@ -173,6 +173,7 @@ impl State {
             schema: schema::parse(metadata)?,
             checkpoint: Checkpoint::default(),
             freshness: None,
+            memos: BTreeMap::new(),
             files: BTreeMap::new(),
         };
         let touched = Touched {
@@ -220,6 +221,9 @@ impl State {
                 )));
             }
             self.head.schema = schema::parse(self.metadata())?;
+            let properties = self.metadata().configuration.iter();
+            let set = properties.filter_map(|(name, value)| Some((name, value.as_ref()?)));
+            self.head.memos = memos_among(set);
         }
         let mut checkpoint = std::mem::take(&mut self.head.checkpoint);
         progress::apply(

@@ -108,6 +108,7 @@ fn change(added: Vec<Arc<DataFile>>, start: i64, end: i64) -> TableChange {
         schema: None,
         freshness: Some(end),
         notes: BTreeMap::from([("cause".to_owned(), "test".to_owned())]),
+        memos: BTreeMap::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Table metadata: that of a new table, and that of the next version.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use iceberg::spec::{
     FormatVersion, Operation, PartitionSpec, Schema, Snapshot, Summary, TableMetadata, Transform,
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::convert::{from_iceberg, library, to_iceberg};
 use super::progress;
 use crate::clock::now_ms;
-use crate::log::Retention;
+use crate::log::{MEMO, Retention};
 use crate::{Error, Result};
 
 const MAIN: &str = "main";
@@ -171,6 +171,8 @@ pub(super) struct Next {
     pub(super) summary: HashMap<String, String>,
     /// The schema after it, with an id that the table does not have yet; `None` to keep it.
     pub(super) schema: Option<Schema>,
+    /// Memos that it sets; an empty text takes one away.
+    pub(super) memos: BTreeMap<String, String>,
 }
 
 /// Metadata of the version after `base`, whose file lies at `base_uri`: one more snapshot, and
@@ -191,10 +193,15 @@ pub(super) fn next(
         }
     }
     properties.insert(progress::CHECKPOINT_SNAPSHOT.into(), next.snapshot_id.to_string());
+    let memo = |name: &String| format!("{MEMO}{name}");
+    let (gone, kept): (Vec<_>, Vec<_>) = next.memos.iter().partition(|(_, text)| text.is_empty());
+    properties.extend(kept.into_iter().map(|(name, text)| (memo(name), text.clone())));
+    let gone: Vec<String> = gone.into_iter().map(|(name, _)| memo(name)).collect();
     let mut builder = base
         .clone()
         .into_builder(Some(base_uri.to_owned()))
         .set_properties(properties)
+        .and_then(|builder| builder.remove_properties(&gone))
         .map_err(library(doing()))?;
     let mut schema_id = base.current_schema_id();
     if let Some(schema) = next.schema {

@@ -26,7 +26,7 @@ use super::position_deletes::{self, DeleteFile, Target};
 use super::progress::{self, Progress};
 use super::state::{DeleteStats, Placement, READS_AT_ONCE, Reader, State};
 use super::summary;
-use crate::log::{DataFile, LiveFile, TableChange, TableOptions};
+use crate::log::{DataFile, LiveFile, TableChange, TableOptions, apply_memos};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
@@ -225,6 +225,7 @@ impl Attempt<'_> {
             operation: summary::operation(self.change),
             summary,
             schema: evolved,
+            memos: self.change.memos.clone(),
         };
         let base_uri = self.storage.uri(&self.state.located.path);
         let retention = &self.options.retention;
@@ -364,6 +365,7 @@ impl Staged {
         state.head.schema = self.schema;
         state.head.checkpoint = self.progress.checkpoint;
         state.head.freshness = self.progress.freshness;
+        apply_memos(&mut state.head.memos, change);
         state.manifests = self.manifests;
         state.metadata = self.metadata;
         state.located = self.located;

@@ -19,7 +19,7 @@ use super::convert::{foreign_topic_partition, partition_value};
 use super::manifests::{decode_list, decode_manifest, live_files};
 use super::pointer::Located;
 use super::{metadata, position_deletes, progress};
-use crate::log::{DataFile, Head, LiveFile};
+use crate::log::{DataFile, Head, LiveFile, memos_among};
 use crate::storage::Storage;
 use crate::table::file_name;
 use crate::{Error, Result};
@@ -178,6 +178,7 @@ pub(super) async fn load(
         schema: metadata::table_schema(&metadata)?,
         checkpoint: progress.checkpoint,
         freshness: progress.freshness,
+        memos: memos_among(metadata.properties().iter()),
         files: files.live,
     };
     let (placements, deletes) = (files.placements, files.deletes);

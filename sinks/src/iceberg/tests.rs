@@ -105,6 +105,7 @@ async fn foreign_commit(
         operation: Operation::Append,
         summary: HashMap::new(),
         schema: None,
+        memos: BTreeMap::new(),
     };
     let base_uri = table.storage.uri(&state.located.path);
     let made = metadata::next(base, &base_uri, next, &state.pinned, &table.table.retention);

@@ -100,6 +100,7 @@ impl AppendTable {
             schema: None,
             freshness: batch.freshness,
             notes: BTreeMap::new(),
+            memos: batch.memos,
         };
         match self.settler.settle(&mut change, &mut Nothing { schema }).await? {
             Settled::Committed { version, attempts, .. } => {

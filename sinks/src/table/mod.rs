@@ -16,13 +16,14 @@ pub mod index;
 mod placeholders;
 pub mod reader;
 pub mod settle;
+mod sweep;
 pub mod upsert;
 pub mod writer;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lakebed_schemas::column::TableSchema;
@@ -47,6 +48,8 @@ pub struct AppendBatch {
     pub delta: CheckpointDelta,
     /// Newest source commit time, microseconds.
     pub freshness: Option<i64>,
+    /// What to keep with the table from this commit on: see [`crate::log::TableChange::memos`].
+    pub memos: BTreeMap<String, String>,
 }
 
 /// What becomes of one key in silver: events of one batch, folded.
@@ -72,6 +75,8 @@ pub struct KeyChange {
 pub struct UpsertBatch {
     /// Topics whose rows all go before the changes are applied: the source has truncated its table.
     pub truncated: BTreeSet<Arc<str>>,
+    /// Rows that go although no change names their keys.
+    pub sweeps: Vec<Sweep>,
     /// The schema that the rows are in: the table's, or its successor with new columns (id 0).
     pub schema: TableSchema,
     /// In no order that matters.
@@ -80,6 +85,18 @@ pub struct UpsertBatch {
     pub delta: CheckpointDelta,
     /// Newest source commit time, microseconds.
     pub freshness: Option<i64>,
+    /// What to keep with the table from this commit on: see [`crate::log::TableChange::memos`].
+    pub memos: BTreeMap<String, String>,
+}
+
+/// Rows of one topic-partition that were last written below an offset: what a whole snapshot that
+/// began there did not find again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sweep {
+    /// Where the snapshot was read, all of it.
+    pub topic_partition: TopicPartition,
+    /// Offset of its first record.
+    pub below: i64,
 }
 
 /// What became of a batch.
@@ -109,6 +126,8 @@ pub struct WriteStats {
     pub deleted: u64,
     /// Values that no row could answer: see `_cdc_incomplete`.
     pub incomplete: u64,
+    /// Rows that a sweep took, those of the batch itself included.
+    pub swept: u64,
     /// Data files written.
     pub files: u64,
     /// Bytes of data files.

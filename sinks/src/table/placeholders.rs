@@ -59,6 +59,23 @@ pub(super) async fn fill(
     Ok(unanswered)
 }
 
+/// Takes those columns out of `_cdc_incomplete` that have a value after all.
+pub(super) fn tidy(schema: &TableSchema, changes: &mut [KeyChange]) {
+    let Some(at) = schema.index_of(INCOMPLETE) else { return };
+    for row in changes.iter_mut().filter_map(|change| change.row.as_mut()) {
+        let cell = row.get_mut(at).map(|cell| std::mem::replace(cell, Value::Null));
+        let Some(Value::List(mut names)) = cell else { continue };
+        names.retain(|name| {
+            let Value::Text(name) = name else { return false };
+            let value = schema.index_of(name).and_then(|column| row.get(column));
+            value.is_none_or(|value| *value == Value::Null)
+        });
+        if !names.is_empty() {
+            row[at] = Value::List(names);
+        }
+    }
+}
+
 /// These columns of the rows at these places.
 pub(super) async fn read(
     storage: &Storage,
@@ -99,13 +116,21 @@ fn answer(
         Some(Value::List(names)) => names.as_slice(),
         _ => &[],
     };
+    // Columns that need a value from there: a NULL was written before they could have one.
+    let doubted = match incomplete.and_then(|at| row.get(at)) {
+        Some(Value::List(names)) => names.clone(),
+        _ => Vec::new(),
+    };
     let mut unanswered = Vec::new();
     for (column, value) in row.iter_mut().enumerate() {
         if *value != Value::Unavailable {
             continue;
         }
         let name = Value::Text(schema.columns[column].name.clone());
-        let known = old_value(column).filter(|_| !unknown_before.contains(&name));
+        let known = old_value(column).filter(|known| {
+            let doubtful = **known == Value::Null && doubted.contains(&name);
+            !doubtful && !unknown_before.contains(&name)
+        });
         *value = known.cloned().unwrap_or(Value::Null);
         if known.is_none() {
             unanswered.push(name);

@@ -61,6 +61,7 @@ fn head(schema: TableSchema, files: Vec<LiveFile>) -> Head {
         schema,
         checkpoint: Checkpoint::default(),
         freshness: None,
+        memos: BTreeMap::new(),
         files: files.into_iter().map(|live| (live.file.path.clone(), live)).collect(),
     }
 }

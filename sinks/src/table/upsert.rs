@@ -1,7 +1,7 @@
 //! Silver: one row for each key. Every key is looked up, its old position dies and its new row
 //! lands in a new file, in one commit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,6 +17,7 @@ use super::grouping::Files;
 use super::index::{KeyIndex, Location};
 use super::placeholders;
 use super::settle::{Rebase, Rebased, Settled, Settler};
+use super::sweep;
 use super::writer::{self, FileRows};
 use super::{UpsertBatch, WriteOptions, WriteStats, Written};
 use crate::log::{DataFile, Head, MaintenanceReport, TableChange, TableLog};
@@ -120,7 +121,7 @@ impl UpsertTable {
     /// may be written again, its offsets keep it from being applied twice. `Invalid` when the
     /// batch's schema cannot follow the table's. `Internal` when a row does not fit its schema or a
     /// key comes twice. Nothing fails after the commit.
-    pub async fn write(&mut self, batch: UpsertBatch) -> Result<Written> {
+    pub async fn write(&mut self, mut batch: UpsertBatch) -> Result<Written> {
         match self.settler.fit(&batch.delta).await? {
             Fit::Applies => {}
             Fit::Covered => return Ok(Written::covered(self.head().version)),
@@ -130,7 +131,9 @@ impl UpsertTable {
             return Ok(Written::covered(self.head().version));
         }
         self.index.sync(&self.storage, self.settler.head()).await?;
+        let swept = self.take_swept(&mut batch).await?;
         let (delta, freshness) = (batch.delta.clone(), batch.freshness);
+        let memos = std::mem::take(&mut batch.memos);
         let Some((mut plan, mut stats)) = self.plan(batch).await? else {
             return Ok(columns_overtaken());
         };
@@ -138,7 +141,7 @@ impl UpsertTable {
             let staged =
                 writer::stage(&self.storage, &plan.schema, &plan.files, &self.options.writer)
                     .await?;
-            stats.files = staged.len() as u64;
+            (stats.files, stats.swept) = (staged.len() as u64, swept);
             stats.bytes = staged.iter().map(|file| file.size).sum();
             let mut change = TableChange {
                 commit_id: Uuid::now_v7(),
@@ -148,6 +151,7 @@ impl UpsertTable {
                 schema: None,
                 freshness,
                 notes: BTreeMap::new(),
+                memos: memos.clone(),
             };
             plan.resolve(&self.index, self.settler.head(), &mut change);
             let mut carry = Carry { storage: &self.storage, index: &mut self.index, plan: &plan };
@@ -176,6 +180,21 @@ impl UpsertTable {
         Ok(Written::Committed { version, stats })
     }
 
+    /// Has the rows go that the batch's sweeps take: those of the table by a delete each, and those
+    /// that the batch itself would write. Says how many.
+    async fn take_swept(&self, batch: &mut UpsertBatch) -> Result<u64> {
+        if batch.sweeps.is_empty() {
+            return Ok(0);
+        }
+        let written: HashSet<u128> =
+            batch.changes.iter().map(|change| key_hash(&change.key)).collect();
+        let sweeps = std::mem::take(&mut batch.sweeps);
+        let gone = sweep::find(&self.storage, self.settler.head(), &sweeps, written).await?;
+        let swept = gone.len() as u64 + sweep::apply(&batch.schema, &sweeps, &mut batch.changes)?;
+        batch.changes.extend(gone);
+        Ok(swept)
+    }
+
     /// Everything that follows from the batch and the rows it replaces, before any file exists.
     /// `None` where another writer has made columns that the batch does not know of.
     async fn plan(&self, mut batch: UpsertBatch) -> Result<Option<(Plan, WriteStats)>> {
@@ -198,6 +217,7 @@ impl UpsertTable {
         let incomplete =
             placeholders::fill(&self.storage, &self.index, &schema, changes, &hashes, stands)
                 .await?;
+        placeholders::tidy(&schema, changes);
         let gone = head.files.values().filter(|live| is_of(&live.file, &truncated));
         let deleted = gone.map(|live| live.file.rows - live.deleted.len()).sum();
         let mut stats = WriteStats { incomplete, deleted, ..WriteStats::default() };

@@ -151,3 +151,32 @@ async fn too_many_new_columns_halt_the_table_and_are_counted() {
     world.stands_at(SILVER, &tp(0), 2).await;
     assert!(matches!(world.ended().await, RunEnd::Halted(_)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_an_earlier_process_added_count_as_new_for_their_hour() {
+    for format in ["    format: iceberg\n", "    format: delta\n"] {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = "limits: { new_columns_per_hour: 2 }\n";
+        let setting = Setting { file, entry: format, ..Setting::default() };
+        let grown = |offset: i64, row: &str| {
+            let value = format!(
+                r#"{{"before":null,"after":{row},"source":{{"connector":"mariadb","ts_ms":1}},"op":"c"}}"#
+            );
+            message(&tp(0), offset, 1, Some(r#"{"id":1}"#.to_owned()), Some(value))
+        };
+        let rows = [r#"{"id":1,"a":1}"#, r#"{"id":1,"b":1}"#, r#"{"id":1,"c":1}"#];
+        for (offset, row) in (0..).zip(rows) {
+            let world = World::start(&folder, &setting);
+            world.assign(1, &[tp(0)]).await;
+            world.read(vec![grown(offset, row)]);
+            world.stands_at(SILVER, &tp(0), offset + 1).await;
+            assert_eq!(world.stop().await, RunEnd::Done);
+        }
+        let world = World::start(&folder, &setting);
+        world.assign(1, &[tp(0)]).await;
+        world.read(vec![grown(3, r#"{"id":1,"b":2,"c":2}"#), grown(4, r#"{"id":1,"d":1}"#)]);
+        let RunEnd::Halted(reasons) = world.ended().await else { panic!("goes on") };
+        let reasons = format!("{reasons:?}");
+        assert!(reasons.contains("@4: 3 new columns within an hour"), "{reasons}");
+    }
+}

@@ -385,3 +385,28 @@ async fn very_many_columns_are_one_more_commit() {
         assert!(rows["id=2"].starts_with("column_0__2=7 "));
     }
 }
+
+/// What Debezium sends of bytes that the statement did not touch.
+const UNTOUCHED: &str = r#""X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==""#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_was_not_sent_since_its_column_changed_its_type_is_named() {
+    let row = |id, kind, value| vec![("id", "int32", id), ("v", kind, value)];
+    let history = [
+        row("1", "string", r#""one""#),
+        row("2", "string", r#""two""#),
+        row("3", "string", r#""three""#),
+        row("1", "bytes", UNTOUCHED),
+        row("2", "bytes", r#""AQ==""#),
+        row("2", "bytes", UNTOUCHED),
+        row("1", "bytes", UNTOUCHED),
+    ];
+    let columns = |key| [key, "v text", "v__2 binary"];
+    let (iceberg, delta) = (columns("id int"), columns("id long"));
+    let rows = [
+        ("id=1", r#"_cdc_incomplete=["v__2"]"#),
+        ("id=2", "v__2=Binary([1])"),
+        ("id=3", "v=three"),
+    ];
+    check(&history, [&iceberg, &delta], &rows).await;
+}

@@ -1,3 +1,5 @@
+//! Rows that left their key, found again by who asks for them.
+
 use lakebed_schemas::column::{Column, ColumnType};
 use lakebed_sinks::storage::{S3Options, Storage};
 

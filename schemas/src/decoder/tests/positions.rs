@@ -147,3 +147,49 @@ fn a_commit_seen_before_may_differ_when_the_change_comes_again() {
     assert_eq!(first.place, again.place);
     assert_ne!(first.position, again.position);
 }
+
+#[test]
+fn the_server_of_a_binary_log_is_told_by_the_gtid_and_else_by_its_number() {
+    let server = |connector: &str, more: &str| {
+        let block = format!(r#","file":"b.000003","pos":7,"row":0,{more}"#);
+        source_of(connector, &block, "null").server
+    };
+    let of_gtid = |connector: &str, gtid: &str| {
+        server(connector, &format!(r#""server_id":1,"gtid":"{gtid}""#)).expect("a server")
+    };
+    let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+    let first = of_gtid("mysql", &format!("{uuid}:77"));
+    assert_eq!(of_gtid("mysql", &format!("{uuid}:78")), first);
+    assert_eq!(of_gtid("mysql", &format!("{uuid}:tag:9")), first, "a tag is the transaction's");
+    assert_ne!(of_gtid("mysql", "4e11fa47-71ca-11e1-9e33-c80aa9429562:77"), first);
+    assert_eq!(of_gtid("mariadb", "0-1-77"), of_gtid("mariadb", "0-1-4000"));
+    assert_ne!(of_gtid("mariadb", "0-1-77"), of_gtid("mariadb", "0-2-78"));
+    assert_eq!(
+        server("mysql", r#""server_id":1"#),
+        server("mysql", r#""server_id":1,"gtid":null"#)
+    );
+    assert_ne!(server("mysql", r#""server_id":1"#), server("mysql", r#""server_id":2"#));
+    assert_eq!(server("mysql", r#""snapshot":"true","server_id":0"#), None, "nobody has made it");
+    assert_eq!(server("postgresql", r#""server_id":1"#), None);
+}
+
+#[test]
+fn a_connection_is_a_connector_with_its_prefix_and_a_table_is_the_sources() {
+    let of = |source: &str| {
+        let value = format!(r#"{{"op":"c","after":{{}},"source":{{{source}}}}}"#);
+        change(decode_value(&mut Decoder::new(DecodeOptions::default()), &value)).source
+    };
+    let shop = of(r#""connector":"vitess","name":"shop","shard":"-80","table":"t""#);
+    let other_shard = of(r#""connector":"vitess","name":"shop","shard":"80-","table":"t""#);
+    assert_eq!(shop.connection, other_shard.connection);
+    assert_ne!(shop.writer, other_shard.writer);
+    let other_name = of(r#""connector":"vitess","name":"shop2","shard":"-80","table":"t""#);
+    assert_ne!(shop.connection, other_name.connection);
+    assert_ne!(shop.connection, of(r#""connector":"mysql","name":"shop""#).connection);
+    assert_eq!(shop.table, other_name.table);
+    assert_ne!(shop.table, of(r#""connector":"vitess","name":"shop","table":"u""#).table);
+    let parts = |db: &str, schema: &str| {
+        of(&format!(r#""connector":"postgresql","db":"{db}","schema":"{schema}""#)).table
+    };
+    assert_ne!(parts("a", "bc"), parts("ab", "c"));
+}

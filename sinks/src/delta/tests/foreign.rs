@@ -171,7 +171,7 @@ async fn make_bronze(location: &str, small: &crate::table::WriteOptions) {
             rows.push((tp(0), bronze_row(&schema, offset)));
             delta.extend(&tp(0), start * 100, offset + 1, None);
         }
-        let batch = crate::table::AppendBatch { rows, delta, freshness: None };
+        let batch = crate::table::AppendBatch { rows, delta, ..Default::default() };
         let written = bronze.write(batch).await.expect("written");
         assert!(matches!(written, Written::Committed { .. }));
         bronze.maintain().await.expect("maintained");
