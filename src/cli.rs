@@ -11,6 +11,7 @@ mod connector_rules;
 mod demo;
 mod dlq;
 mod lake;
+mod registry_rules;
 mod run;
 mod show;
 mod source_rules;

@@ -7,7 +7,7 @@ use lakebed_sinks::Format;
 use lakebed_sinks::storage::{Probe, Storage};
 
 use super::lake::{self, Lake};
-use super::{Failure, broker, next_move, print, source_rules};
+use super::{Failure, broker, next_move, print, registry_rules, source_rules};
 
 /// Topics looked at more closely, at most: a wide pattern should not make this slow.
 const TOPICS_MAX: usize = 200;
@@ -105,6 +105,7 @@ pub(super) async fn check(config: &ResolvedConfig) -> Result<(), Failure> {
         report.tell(source_rules::topics(config, &routed, &settings))?;
         report.tell(source_rules::connectors(config, cluster, &routed, &settings).await)?;
     }
+    report.tell(registry_rules::registries(config, &routed).await)?;
     match Lake::open(config).await {
         Err(error) => report.tell([Finding::error("the lake cannot be opened", &error)])?,
         Ok(lake) => {

@@ -2,8 +2,14 @@
 //!
 //! Each rule looks at one connector and says in plain words what it costs and what to set.
 
+mod form;
+
 use super::check::Finding;
 use super::connect::Connector;
+use form::{
+    documents, flattened_deletes, flattened_nulls, flattened_positions, large_objects, no_snapshot,
+    protobuf_nulls, replica_identity, same_topic, swept_and_filtered,
+};
 
 /// How the tables that read the connector's topics take its records.
 #[derive(Debug, Clone)]
@@ -16,6 +22,8 @@ pub(super) struct Expected<'a> {
     pub(super) compacted: bool,
     /// The most partitions that one of the topics has.
     pub(super) partitions: usize,
+    /// Whether rows go that a whole snapshot did not find.
+    pub(super) sweep_ghosts: bool,
 }
 
 /// What a rule has found: what it is and what it costs, and the next move.
@@ -23,10 +31,11 @@ type Found = Option<(String, String)>;
 type Rule = fn(&Connector, &Expected<'_>) -> Found;
 
 /// Rules whose breach makes tables wrong or stops them.
-const PROBLEMS: [Rule; 4] = [failed, wrong_format, wrong_form, wrong_placeholder];
+const PROBLEMS: [Rule; 6] =
+    [failed, wrong_format, wrong_form, wrong_placeholder, swept_and_filtered, same_topic];
 
 /// Rules whose breach loses something that one may want.
-const NOTES: [Rule; 21] = [
+const NOTES: [Rule; 29] = [
     null_becomes_default,
     avro_default,
     conversion_failures,
@@ -47,6 +56,14 @@ const NOTES: [Rule; 21] = [
     partition_routing,
     merged_keys,
     filters,
+    flattened_deletes,
+    flattened_positions,
+    flattened_nulls,
+    protobuf_nulls,
+    documents,
+    large_objects,
+    replica_identity,
+    no_snapshot,
     versions,
 ];
 

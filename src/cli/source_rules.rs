@@ -203,6 +203,7 @@ fn expected(entry: &ResolvedTable, compacted: bool, partitions: usize) -> Expect
         placeholder: &entry.placeholder,
         compacted,
         partitions,
+        sweep_ghosts: entry.sweep_ghosts,
     }
 }
 

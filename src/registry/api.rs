@@ -1,5 +1,7 @@
 //! What to ask which registry: Confluent's API and Apicurio's own.
 
+mod probe;
+
 use std::collections::HashSet;
 
 use futures::future::BoxFuture;
@@ -8,6 +10,8 @@ use lakebed_schemas::wire::{SchemaId, SchemaText};
 use serde::Deserialize;
 
 use super::http::{Http, Reply};
+
+pub use probe::Probed;
 
 /// The most schemas that one refers to, directly or not.
 const REFERENCES_MAX: usize = 500;

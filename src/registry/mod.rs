@@ -19,6 +19,7 @@ use lakebed_schemas::wire::{SchemaId, SchemaText};
 use tracing::{info, warn};
 
 use crate::telemetry::Telemetry;
+pub use api::Probed;
 use api::{Api, Found};
 use http::Http;
 
@@ -101,6 +102,15 @@ impl Registry {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds out, once, whether a schema can be read: of one of these topics if there is one, else
+    /// any.
+    ///
+    /// # Errors
+    /// When not; for people.
+    pub async fn probe(&self, topics: &[String]) -> Result<Probed, String> {
+        self.api.probe(topics).await
     }
 
     /// What is known without asking.

@@ -320,3 +320,56 @@ fn settings_that_cannot_be_used_are_named() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_probe_reads_one_schema_with_the_login_and_says_what_is_wrong() {
+    let schema = r#"{"schema":"\"long\""}"#;
+    let topics = ["shop.a".to_owned(), "shop.b".to_owned()];
+    let of_topic = ("subjects/shop.b-value/versions/latest", schema);
+    let list = ("subjects", r#"["other-value"]"#);
+    let listed = ("subjects/other-value/versions/latest", schema);
+    let readable = |name: &str| Ok(Probed::Readable(name.to_owned()));
+    let basic = Some("Basic bWU6UC12YWx1ZQ==");
+    let login = ", username: me, password: '${env:P}'";
+    for (contents, expected) in [
+        (vec![of_topic], readable("shop.b-value")),
+        (vec![list, listed], readable("other-value")),
+        (vec![("subjects", "[]")], Ok(Probed::Empty)),
+        (vec![list], Err("does not give its schema")),
+        (vec![("subjects", "<html>")], Err("`type` and `url`")),
+        (vec![], Err("`type` and `url`")),
+    ] {
+        let world = World::new(&contents, basic).await;
+        let probed = opened(&world.settings("confluent", "", login)).probe(&topics).await;
+        match expected {
+            Ok(expected) => assert_eq!(probed, Ok(expected)),
+            Err(part) => assert!(probed.as_ref().is_err_and(|e| e.contains(part)), "{probed:?}"),
+        }
+        let refused = opened(&world.settings("confluent", "", "")).probe(&topics).await;
+        assert!(refused.is_err_and(|error| error.contains("refuses the login")));
+    }
+    let search = |id: &str| format!(r#"{{"artifacts":[{{"groupId":"g","{id}":"a"}}],"count":1}}"#);
+    for (version, id, content) in [
+        ("v2", "id", "apis/registry/v2/groups/g/artifacts/a"),
+        (
+            "v3",
+            "artifactId",
+            "apis/registry/v3/groups/g/artifacts/a/versions/branch=latest/content",
+        ),
+    ] {
+        let path = format!("/apis/registry/{version}");
+        let place: &'static str = match version {
+            "v2" => "apis/registry/v2/search/artifacts",
+            _ => "apis/registry/v3/search/artifacts",
+        };
+        let world = World::new(&[(place, &search(id)), (content, "\"long\"")], None).await;
+        let probed = opened(&world.settings("apicurio", &path, "")).probe(&topics).await;
+        assert_eq!(probed, Ok(Probed::Readable("a".to_owned())));
+        let world = World::new(&[(place, r#"{"artifacts":[],"count":0}"#)], None).await;
+        let probed = opened(&world.settings("apicurio", &path, "")).probe(&topics).await;
+        assert_eq!(probed, Ok(Probed::Empty));
+        let world = World::new(&[(place, &search(id))], None).await;
+        let probed = opened(&world.settings("apicurio", &path, "")).probe(&topics).await;
+        assert!(probed.is_err_and(|error| error.contains("does not give its content")));
+    }
+}

@@ -16,6 +16,7 @@ fn connector(class: &str, settings: &[(&str, &str)]) -> Connector {
         ("plugin.name", "pgoutput"),
         ("publish.via.partition.root", "true"),
         ("heartbeat.interval.ms", "10000"),
+        ("lob.enabled", "true"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
@@ -35,7 +36,14 @@ const SQL_SERVER: &str = "io.debezium.connector.sqlserver.SqlServerConnector";
 
 fn expected() -> Expected<'static> {
     let placeholder = DEFAULT_PLACEHOLDER;
-    Expected { format: "json", flattened: false, placeholder, compacted: true, partitions: 2 }
+    Expected {
+        format: "json",
+        flattened: false,
+        placeholder,
+        compacted: true,
+        partitions: 2,
+        sweep_ghosts: true,
+    }
 }
 
 #[track_caller]
@@ -85,8 +93,6 @@ fn each_setting_that_changes_or_loses_values_is_named() {
 #[test]
 fn transformations_that_break_a_rows_history_are_named() {
     let with = |class: &'static str| [("transforms", "a, b"), ("transforms.b.type", class)];
-    let smt = "io.debezium.transforms.ExtractNewRecordState";
-    objects(POSTGRES, &with(smt), "records.flattened");
     objects(POSTGRES, &with("io.debezium.transforms.partitions.PartitionRouting"), "order");
     objects(POSTGRES, &with("org.apache.kafka.connect.transforms.Filter"), "history");
     let router = "io.debezium.transforms.ByLogicalTableRouter";
@@ -95,6 +101,79 @@ fn transformations_that_break_a_rows_history_are_named() {
     objects(POSTGRES, &[transforms, kind, merged], "uniqueness");
     let findings = judge(&connector(POSTGRES, &with(router)), &expected());
     assert!(matches!(&findings[..], [Finding::Ok(_)]), "{findings:?}");
+}
+
+const FLATTEN: &str = "io.debezium.transforms.ExtractNewRecordState";
+
+#[test]
+fn a_flattening_that_leaves_something_out_is_named() {
+    let added = "op,source.ts_ms,source.snapshot,source.lsn,source.txId:tx,source.sequence";
+    let whole = [
+        ("transforms", "flat"),
+        ("transforms.flat.type", FLATTEN),
+        ("transforms.flat.delete.tombstone.handling.mode", "rewrite-with-tombstone"),
+        ("transforms.flat.add.fields", "op, source.ts_ms"),
+        ("transforms.flat.add.headers", added),
+        ("transforms.flat.replace.null.with.default", "false"),
+    ];
+    let flattened = Expected { flattened: true, ..expected() };
+    let judged = |name: &str, value: &str, expected: &Expected<'_>| {
+        let mut settings = connector(POSTGRES, &whole);
+        settings.config.insert(format!("transforms.flat.{name}"), value.to_owned());
+        judge(&settings, expected)
+    };
+    let fine = judged("type", FLATTEN, &flattened);
+    assert!(matches!(&fine[..], [Finding::Ok(_)]), "{fine:?}");
+    for (name, value, word) in [
+        ("delete.tombstone.handling.mode", "drop", "drops deletes"),
+        ("delete.tombstone.handling.mode", "tombstone", "neither time nor place"),
+        ("add.headers", "op,source.snapshot", "leaves source.lsn,source.txId,source.sequence out"),
+        ("replace.null.with.default", "true", "arrives as the default"),
+    ] {
+        let found = judged(name, value, &flattened);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].to_string().contains(word), "{found:?}");
+    }
+    let found = judged("type", FLATTEN, &expected());
+    assert!(
+        matches!(&found[..], [Finding::Problem(what, _)] if what.contains("records.flattened"))
+    );
+}
+
+const MONGO: &str = "io.debezium.connector.mongodb.MongoDbConnector";
+
+#[test]
+fn what_a_source_of_its_kind_would_not_tell_is_named() {
+    objects(MONGO, &[("capture.mode", "change_streams")], "without the document");
+    let lob = connector(ORACLE, &[("lob.enabled", "")]);
+    let found = judge(&lob, &expected());
+    assert!(found[0].to_string().contains("CLOB"), "{found:?}");
+    let identity = "replica.identity.autoset.values";
+    objects(POSTGRES, &[(identity, "public.a:FULL,public.b:INDEX b_key")], "sets INDEX");
+    objects(POSTGRES, &[("snapshot.mode", "no_data")], "only when they change");
+    objects(MARIADB, &[("table.include.list", r"shop\.a+,shop\.x y,shop\.x#y")], "share a topic");
+    objects(MARIADB, &[("snapshot.select.statement.overrides", "shop.a")], "would be deleted");
+    for class in [POSTGRES, MONGO] {
+        let settings = [(identity, "public.a:FULL"), ("snapshot.mode", "initial")];
+        let found = judge(&connector(class, &settings), &expected());
+        assert!(matches!(&found[..], [Finding::Ok(_)]), "{found:?}");
+    }
+}
+
+#[test]
+fn protobuf_keeps_nulls_only_when_told() {
+    let protobuf = Expected { format: "protobuf", ..expected() };
+    let class = ("value.converter", "io.confluent.connect.protobuf.ProtobufConverter");
+    let found = judge(&connector(POSTGRES, &[class]), &protobuf);
+    assert!(
+        matches!(&found[..], [Finding::Note(what, _)] if what.contains("no NULL")),
+        "{found:?}"
+    );
+    for name in ["optional", "wrapper"] {
+        let name = format!("value.converter.{name}.for.nullables");
+        let found = judge(&connector(POSTGRES, &[class, (&name, "true")]), &protobuf);
+        assert!(matches!(&found[..], [Finding::Ok(_)]), "{found:?}");
+    }
 }
 
 #[test]
