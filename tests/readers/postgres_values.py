@@ -56,6 +56,8 @@ _KINDS = {
     "uuid": "text",
     "xml": "text",
     "citext": "text",
+    "hstore": "hstore",
+    **{shape: shape for shape in ("point", "line", "lseg", "box", "path", "polygon", "circle")},
 }
 
 
@@ -72,8 +74,14 @@ def source(of: Kind, text: str | None) -> object:
     if text is None:
         return None
     if of.name == "array":
-        return tuple(source(of.element, item) for item in _array_items(text))
+        return tuple(_item_of_source(of, item) for item in _array_items(text))
     return _SOURCE[of.name](text, of)
+
+
+def _item_of_source(of: Kind, item: str | None) -> object:
+    # An array of arrays is of its element's type as well; no number begins with a brace.
+    is_array = of.element.name in ("integer", "numeric") and (item or "").startswith("{")
+    return source(of if is_array else of.element, item)
 
 
 def silver(of: Kind, value: object) -> object:
@@ -330,6 +338,73 @@ def _frozen(value: object) -> object:
     return value
 
 
+_PAIR = re.compile(r'"((?:[^"\\]|\\.)*)"=>(?:"((?:[^"\\]|\\.)*)"|(NULL))(?:, |$)')
+
+
+def _hstore_of_source(text: str, _: Kind) -> object:
+    def plain(quoted: str | None) -> str | None:
+        return None if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+
+    pairs = list(_PAIR.finditer(text))
+    assert "".join(pair[0] for pair in pairs) == text, text
+    return frozenset((plain(pair[1]), plain(pair[2])) for pair in pairs)
+
+
+def _hstore(value: object, of: Kind) -> object:
+    try:
+        return frozenset(json.loads(_text(value, of)).items())
+    except (AttributeError, json.JSONDecodeError):
+        raise Unreadable(f"{value!r} is no object") from None
+
+
+# Geometry: the numbers that the server prints, and whether a path is closed.
+
+
+def _shape_of_source(text: str, of: Kind) -> object:
+    numbers = tuple(float(number) for number in re.findall(r"-?[\d.]+(?:e[-+]?\d+)?", text))
+    return of.name == "path" and text.startswith("("), numbers
+
+
+def _shape(value: object, of: Kind) -> object:
+    try:
+        told = json.loads(_text(value, of))
+        points = _well_known(base64.b64decode(told["wkb"])) if "wkb" in told else []
+        if of.name == "line":
+            numbers = [told["a"], told["b"], told["c"]]
+        elif of.name == "circle":
+            numbers = [told["center"]["x"], told["center"]["y"], told["radius"]]
+        else:
+            # A box comes corner by corner, of which the server names two; a ring ends where it began.
+            corners = {"box": points[0:3:2], "polygon": points[:-1]}.get(of.name, points)
+            numbers = [number for point in corners for number in point]
+        if of.name == "point" and [(told["x"], told["y"])] != points:
+            raise Unreadable(f"{value!r} is two points")
+    except (KeyError, TypeError, ValueError, struct.error) as error:
+        raise Unreadable(f"{value!r} is no {of.name}: {error}") from None
+    closed = of.name == "path" and told.get("extensions", {}).get("closed") == "true"
+    return closed, tuple(float(number) for number in numbers)
+
+
+def _well_known(data: bytes) -> list[tuple[float, float]]:
+    """The points of a point, a line or a polygon's only ring."""
+    order = "<" if data[0] else ">"
+    (kind,) = struct.unpack_from(f"{order}I", data, 1)
+    at = 5
+    if kind & 0xFF == 3:
+        (rings,) = struct.unpack_from(f"{order}I", data, at)
+        assert rings == 1, rings
+        at += 4
+    count = 1
+    if kind & 0xFF != 1:
+        (count,) = struct.unpack_from(f"{order}I", data, at)
+        at += 4
+    assert len(data) == at + 16 * count, data
+    return [struct.unpack_from(f"{order}dd", data, at + 16 * index) for index in range(count)]
+
+
+_SHAPES = ("point", "line", "lseg", "box", "path", "polygon", "circle")
+
+
 def _bits_of_source(text: str, of: Kind) -> object:
     return int(text or "0", 2)
 
@@ -389,6 +464,8 @@ _SOURCE = {
     "bits": _bits_of_source,
     "inet": _inet,
     "text": lambda text, _: text,
+    "hstore": _hstore_of_source,
+    **dict.fromkeys(_SHAPES, _shape_of_source),
     "other": lambda text, _: text,
 }
 
@@ -411,5 +488,7 @@ _SILVER = {
     "bits": _bits,
     "inet": _inet,
     "text": _text,
+    "hstore": _hstore,
+    **dict.fromkeys(_SHAPES, _shape),
     "other": _other,
 }
