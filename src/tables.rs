@@ -58,7 +58,8 @@ impl ConfiguredTables {
     ) -> Result<Self, Error> {
         let options = table_options(&config, owner);
         let registries = config.tables.iter().filter_map(|table| table.records.registry.as_ref());
-        let registries = Registries::open(registries, telemetry).map_err(Error::invalid)?;
+        let registries = Registries::open(registries, &aws_options(&config), telemetry)
+            .map_err(Error::invalid)?;
         Ok(Self {
             registries,
             metrics: telemetry.metrics.clone(),

@@ -378,7 +378,7 @@ struct Source<'a, 'r> {
 
 /// Whether bytes begin as a registry's serializers do, and no text does.
 fn is_framed(bytes: &[u8]) -> bool {
-    matches!(bytes.first(), Some(0 | 3))
+    matches!(bytes.first(), Some(0 | 1 | 3))
 }
 
 /// Brings a key, a value or a header to JSON and what describes it.

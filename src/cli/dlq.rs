@@ -124,7 +124,8 @@ async fn replay(config: &ResolvedConfig, args: &ReplayArgs) -> Result<(), Failur
         )));
     };
     let registry = entry.records.registry.as_ref();
-    let registry = registry.map(|settings| Registry::open(settings, Telemetry::default()));
+    let aws = tables::aws_options(config);
+    let registry = registry.map(|settings| Registry::open(settings, &aws, Telemetry::default()));
     let OpenTable { storage, log, .. } = silver;
     let mut replay = Replay {
         bronze: (bronze.storage, bronze.log),

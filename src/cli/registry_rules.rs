@@ -7,6 +7,7 @@ use lakebed_schemas::config::{ResolvedConfig, Routed};
 
 use super::check::Finding;
 use crate::registry::{Probed, Registry};
+use crate::tables::aws_options;
 use crate::telemetry::Telemetry;
 
 /// How long a registry may take in all.
@@ -27,8 +28,9 @@ pub(super) async fn registries(config: &ResolvedConfig, routed: &[Routed]) -> Ve
         };
         let topics = routed.iter().filter(of_registry).flat_map(|table| table.topics.iter());
         let topics: BTreeSet<String> = topics.cloned().collect();
-        let url = settings.url.as_deref().unwrap_or_default();
-        let probed = match Registry::open(settings, Telemetry::default()) {
+        let url = settings.url.as_deref().unwrap_or("AWS Glue");
+        let aws = aws_options(config);
+        let probed = match Registry::open(settings, &aws, Telemetry::default()) {
             Err(reason) => Err(reason),
             Ok(registry) => {
                 let topics: Vec<String> = topics.into_iter().collect();
@@ -46,6 +48,7 @@ fn told(url: &str, probed: Result<Probed, String>) -> Finding {
         Ok(Probed::Readable(name)) => {
             Finding::Ok(format!("schema registry at {url}: answers, `{name}` can be read"))
         }
+        Ok(Probed::Answers) => Finding::Ok(format!("schema registry at {url}: answers")),
         Ok(Probed::Empty) => Finding::note(
             format!("schema registry at {url} answers and holds no schema"),
             "see that it is the one that the connector's converters write to",

@@ -354,10 +354,6 @@ fn what_is_not_built_is_refused_by_name() {
         (entry("deletes: soft"), "`tables[0].deletes`: soft deletes"),
         (entry("partition_by: ['day(x)']"), "`tables[0].partition_by`: partitioned silver tables"),
         (
-            entry("records: { format: avro, registry: { type: glue } }"),
-            "`tables[0].records.registry.type`: asking AWS Glue for schemas",
-        ),
-        (
             format!("{SMALLEST}maintenance: {{ compaction: true }}\n"),
             "`maintenance.compaction`: compaction",
         ),

@@ -20,6 +20,8 @@ const REFERENCES_MAX: usize = 500;
 pub(super) enum Found {
     Schema(SchemaText),
     Nothing,
+    /// It is there, and of no use; why.
+    Unusable(String),
 }
 
 /// How a registry is asked.
@@ -87,7 +89,7 @@ impl Api {
                 config::apicurio_version(url)
                     .ok_or("`records.registry.url` does not end with /apis/registry/v2 or v3")?,
             ),
-            RegistryKind::Glue => return Err("AWS Glue cannot be asked for schemas yet".to_owned()),
+            RegistryKind::Glue => return Err("AWS Glue has an API of its own".to_owned()),
         };
         Ok(Self { http, kind })
     }
@@ -99,9 +101,9 @@ impl Api {
     pub(super) async fn schema(&self, id: SchemaId) -> Result<Found, String> {
         let mut references = References::default();
         let text = match (self.kind, id) {
-            (Kind::Confluent, SchemaId::Confluent(id)) => {
-                let Some(schema) = self.confluent(&["schemas", "ids", &id.to_string()]).await?
-                else {
+            (Kind::Confluent, SchemaId::Confluent(_) | SchemaId::ConfluentGuid(_)) => {
+                let ids = if matches!(id, SchemaId::Confluent(_)) { "ids" } else { "guids" };
+                let Some(schema) = self.confluent(&["schemas", ids, &id.to_string()]).await? else {
                     return Ok(Found::Nothing);
                 };
                 self.subjects(schema.references, &mut references).await?;

@@ -6,6 +6,7 @@
 //! record is bad for it. The wait grows and is spread, and the log, readiness and a metric tell it.
 
 mod api;
+mod glue;
 mod http;
 #[cfg(test)]
 mod tests;
@@ -14,13 +15,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use lakebed_schemas::config;
+use lakebed_schemas::config::{self, RegistryKind};
 use lakebed_schemas::wire::{SchemaId, SchemaText};
+use lakebed_sinks::aws::AwsOptions;
 use tracing::{info, warn};
 
 use crate::telemetry::Telemetry;
 pub use api::Probed;
 use api::{Api, Found};
+use glue::Glue;
 use http::Http;
 
 /// How long a registry's word that there is no such schema is taken for granted.
@@ -78,26 +81,51 @@ struct State {
     trouble: Option<Trouble>,
 }
 
+/// How a registry is asked.
+#[derive(Debug)]
+enum Client {
+    Http(Api),
+    Glue(Glue),
+}
+
+impl Client {
+    async fn schema(&self, id: SchemaId) -> Result<Found, String> {
+        match self {
+            Self::Http(api) => api.schema(id).await,
+            Self::Glue(glue) => glue.schema(id).await,
+        }
+    }
+}
+
 /// One registry, shared by the tables that use it.
 #[derive(Debug)]
 pub struct Registry {
+    /// Its address, or what it is called.
     url: String,
-    api: Api,
+    client: Client,
     telemetry: Telemetry,
     pace: Pace,
     state: Mutex<State>,
 }
 
 impl Registry {
-    /// A client of the registry. Asks nothing yet.
+    /// A client of the registry. Asks nothing yet. `aws` says where the credentials of AWS Glue
+    /// come from.
     ///
     /// # Errors
     /// When its settings cannot be used; names them.
-    pub fn open(settings: &config::Registry, telemetry: Telemetry) -> Result<Self, String> {
-        let url = settings.url.clone().unwrap_or_default();
-        let api = Api::new(settings, Http::open(settings)?)?;
+    pub fn open(
+        settings: &config::Registry,
+        aws: &AwsOptions,
+        telemetry: Telemetry,
+    ) -> Result<Self, String> {
+        let client = match settings.kind {
+            RegistryKind::Glue => Client::Glue(Glue::new(settings, aws)),
+            _ => Client::Http(Api::new(settings, Http::open(settings)?)?),
+        };
+        let url = settings.url.clone().unwrap_or_else(|| "AWS Glue".to_owned());
         let state = Mutex::default();
-        Ok(Self { url, api, telemetry, pace: Pace::default(), state })
+        Ok(Self { url, client, telemetry, pace: Pace::default(), state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -110,7 +138,10 @@ impl Registry {
     /// # Errors
     /// When not; for people.
     pub async fn probe(&self, topics: &[String]) -> Result<Probed, String> {
-        self.api.probe(topics).await
+        match &self.client {
+            Client::Http(api) => api.probe(topics).await,
+            Client::Glue(glue) => glue.probe().await.map(|()| Probed::Answers),
+        }
     }
 
     /// What is known without asking.
@@ -147,7 +178,7 @@ impl Registry {
             if let Some(wait) = self.back_off() {
                 tokio::time::sleep(wait).await;
             }
-            match self.api.schema(id).await {
+            match self.client.schema(id).await {
                 Ok(Found::Schema(schema)) => {
                     self.answered("found");
                     return self.keep(id, Arc::new(schema));
@@ -159,7 +190,17 @@ impl Registry {
                 }
                 Ok(Found::Nothing) => {
                     self.answered("absent");
-                    return self.keep_absent(id);
+                    let reason = format!(
+                        "the registry at {} has no schema {id}; see that the producer uses this \
+                         registry, and that `records.registry` says how it writes ids",
+                        self.url
+                    );
+                    return self.keep_absent(id, reason);
+                }
+                Ok(Found::Unusable(what)) => {
+                    self.answered("found");
+                    let reason = format!("schema {id} of the registry at {} {what}", self.url);
+                    return self.keep_absent(id, reason);
                 }
                 Err(reason) => self.failed(id, &reason),
             }
@@ -175,12 +216,7 @@ impl Registry {
         Answer::Found(schema)
     }
 
-    fn keep_absent(&self, id: SchemaId) -> Answer {
-        let reason = format!(
-            "the registry at {} has no schema {id}; see that the producer uses this registry, and \
-             that `records.registry` says how it writes ids",
-            self.url
-        );
+    fn keep_absent(&self, id: SchemaId, reason: String) -> Answer {
         let mut state = self.state();
         let now = Instant::now();
         if state.absent.len() >= KEPT_MAX {
@@ -238,18 +274,19 @@ pub struct Registries {
 }
 
 impl Registries {
-    /// Clients of every registry that a table names.
+    /// Clients of every registry that a table names; `aws` as for [`Registry::open`].
     ///
     /// # Errors
     /// When settings cannot be used; names them.
     pub fn open<'c>(
         settings: impl IntoIterator<Item = &'c config::Registry>,
+        aws: &AwsOptions,
         telemetry: &Telemetry,
     ) -> Result<Self, String> {
         let mut known: Vec<(config::Registry, Arc<Registry>)> = Vec::new();
         for settings in settings {
             if !known.iter().any(|(other, _)| other == settings) {
-                let registry = Registry::open(settings, telemetry.clone())?;
+                let registry = Registry::open(settings, aws, telemetry.clone())?;
                 known.push((settings.clone(), Arc::new(registry)));
             }
         }

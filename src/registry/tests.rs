@@ -62,16 +62,7 @@ impl World {
     }
 
     fn settings(&self, kind: &str, path: &str, more: &str) -> config::Registry {
-        let url = format!("http://{}{path}", self.address);
-        let text = format!(
-            "kafka: {{ bootstrap_servers: 'localhost:9092' }}\nlake: {{ location: /tmp/l, format: iceberg }}\n\
-             records: {{ format: avro, registry: {{ type: {kind}, url: '{url}'{more} }} }}\n\
-             tables: [{{ topic: t }}]"
-        );
-        let env = |name: &str| Some(format!("{name}-value"));
-        let config = crate::config::parse(&text, std::path::Path::new("/tmp/l.yaml"), &env);
-        let config = config.unwrap_or_else(|error| panic!("{error}"));
-        config.tables[0].records.registry.clone().expect("a registry")
+        settings(kind, &format!("http://{}{path}", self.address), more)
     }
 
     fn registry(&self) -> Registry {
@@ -79,8 +70,26 @@ impl World {
     }
 }
 
+/// The settings of a registry as a file gives them.
+pub(super) fn settings(kind: &str, url: &str, more: &str) -> config::Registry {
+    let text = format!(
+        "kafka: {{ bootstrap_servers: 'localhost:9092' }}\nlake: {{ location: /tmp/l, format: iceberg }}\n\
+         records: {{ format: avro, registry: {{ type: {kind}, url: '{url}'{more} }} }}\n\
+         tables: [{{ topic: t }}]"
+    );
+    let env = |name: &str| Some(format!("{name}-value"));
+    let config = crate::config::parse(&text, std::path::Path::new("/tmp/l.yaml"), &env);
+    let config = config.unwrap_or_else(|error| panic!("{error}"));
+    config.tables[0].records.registry.clone().expect("a registry")
+}
+
 fn opened(settings: &config::Registry) -> Registry {
-    let registry = Registry::open(settings, Telemetry::default()).expect("opens");
+    opened_with(settings, &AwsOptions::default())
+}
+
+/// A client that does not wait long.
+pub(super) fn opened_with(settings: &config::Registry, aws: &AwsOptions) -> Registry {
+    let registry = Registry::open(settings, aws, Telemetry::default()).expect("opens");
     let millis = Duration::from_millis;
     let pace = Pace {
         absent_for: millis(300),
@@ -245,6 +254,16 @@ async fn a_dropped_question_keeps_nobody_from_asking() {
 }
 
 #[tokio::test]
+async fn a_guid_is_asked_for_as_one() {
+    let guid = SchemaId::ConfluentGuid(*b"0123456789abcdef");
+    let path = "schemas/guids/30313233-3435-3637-3839-616263646566";
+    let world = World::new(&[LONG, (path, r#"{"schema":"\"int\"","guid":"x"}"#)], None).await;
+    let registry = world.registry();
+    assert_eq!(found(ask(&registry, guid).await).text, "\"int\"");
+    assert_eq!(found(ask(&registry, SchemaId::Confluent(7)).await).text, "\"long\"");
+}
+
+#[tokio::test]
 async fn references_come_before_what_refers_to_them() {
     let contents = [
         (
@@ -315,8 +334,10 @@ fn settings_that_cannot_be_used_are_named() {
             ca_file: Some(ca_file.to_string_lossy().into_owned()),
             ids: None,
             id: None,
+            region: None,
         };
-        let error = Registry::open(&settings, Telemetry::default()).expect_err("refused");
+        let opened = Registry::open(&settings, &AwsOptions::default(), Telemetry::default());
+        let error = opened.expect_err("refused");
         assert!(error.contains(part), "{error}");
     }
 }

@@ -2,9 +2,7 @@
 //!
 //! Refused by name: a setting that is read and ignored would be a promise broken in silence.
 
-use super::{
-    CatalogKind, Config, Deletes, Mechanism, Mode, Problem, Records, Registry, RegistryKind, Table,
-};
+use super::{CatalogKind, Config, Deletes, Mechanism, Mode, Problem, Table};
 
 /// Adds a problem for everything that is asked for and not built.
 pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
@@ -38,16 +36,8 @@ pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
     if config.maintenance.window.is_some() {
         refuse("maintenance.window".to_owned(), "hours for upkeep", "remove it");
     }
-    records(&config.records, "records", &mut refuse);
     for (index, entry) in config.tables.iter().enumerate() {
         table(entry, &format!("tables[{index}]"), &mut refuse);
-    }
-}
-
-fn records(records: &Records, path: &str, refuse: &mut impl FnMut(String, &str, &str)) {
-    if let Some(Registry { kind: RegistryKind::Glue, .. }) = records.registry {
-        let next = "use a registry with Confluent's or Apicurio's API";
-        refuse(format!("{path}.registry.type"), "asking AWS Glue for schemas", next);
     }
 }
 
@@ -60,8 +50,5 @@ fn table(table: &Table, path: &str, refuse: &mut impl FnMut(String, &str, &str))
     }
     if !table.partition_by.is_empty() {
         refuse(format!("{path}.partition_by"), "partitioned silver tables", "use `[]`");
-    }
-    if let Some(overrides) = &table.records {
-        records(overrides, &format!("{path}.records"), refuse);
     }
 }

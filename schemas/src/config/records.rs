@@ -39,7 +39,7 @@ pub struct Registry {
     /// Which kind.
     #[serde(rename = "type")]
     pub kind: RegistryKind,
-    /// Its address.
+    /// Its address; AWS Glue: one that is not AWS's own.
     pub url: Option<String>,
     /// User for basic authentication.
     pub username: Option<String>,
@@ -53,6 +53,8 @@ pub struct Registry {
     pub ids: Option<IdForm>,
     /// Apicurio: which ids they are; `content` without, but `global` where ids have 8 bytes.
     pub id: Option<IdSpace>,
+    /// AWS Glue: its region; that of `lake.s3` or of the environment without.
+    pub region: Option<String>,
 }
 
 /// Kinds of schema registry.
@@ -161,7 +163,6 @@ pub(super) fn registry_problems(registry: &Registry, path: &str, problems: &mut 
     let is_http = |url: &str| url.starts_with("http://") || url.starts_with("https://");
     match (registry.kind, url) {
         (RegistryKind::Glue, None) => {}
-        (RegistryKind::Glue, Some(_)) => refuse("url", "has no effect with AWS Glue", "remove it"),
         (_, None) => refuse("url", "is missing", "add `url: http://host:8081`"),
         (_, Some(url)) if !is_http(url) => {
             refuse("url", "is not an address", "begin it with http:// or https://");
@@ -185,6 +186,19 @@ pub(super) fn registry_problems(registry: &Registry, path: &str, problems: &mut 
                 "remove it, or use `type: apicurio`",
             );
         }
+    }
+    let with_glue = registry.kind == RegistryKind::Glue;
+    if registry.region.is_some() && !with_glue {
+        refuse("region", "is a setting of AWS Glue", "remove it, or use `type: glue`");
+    }
+    let logins = [
+        ("username", registry.username.is_some()),
+        ("token", registry.token.is_some()),
+        ("ca_file", registry.ca_file.is_some()),
+    ];
+    for (key, _) in logins.into_iter().filter(|(_, given)| with_glue && *given) {
+        let next = "remove it: AWS credentials come from `lake.s3` or the environment";
+        refuse(key, "has no effect with AWS Glue", next);
     }
     if registry.ids == Some(IdForm::Headers) && registry.id.is_some() {
         refuse("id", "has no effect: headers say themselves which id they hold", "remove it");

@@ -12,6 +12,8 @@ use crate::decoder::RecordRef;
 pub enum SchemaId {
     /// Of a registry with Confluent's API.
     Confluent(u32),
+    /// The same by the GUID of its content: the UUID's bytes.
+    ConfluentGuid([u8; 16]),
     /// Apicurio's `contentId`.
     Content(u64),
     /// Apicurio's `globalId`.
@@ -26,7 +28,7 @@ impl fmt::Display for SchemaId {
             Self::Confluent(id) => write!(f, "{id}"),
             Self::Content(id) => write!(f, "contentId {id}"),
             Self::Global(id) => write!(f, "globalId {id}"),
-            Self::Glue(uuid) => {
+            Self::ConfluentGuid(uuid) | Self::Glue(uuid) => {
                 for (index, byte) in uuid.iter().enumerate() {
                     let dash = if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" };
                     write!(f, "{dash}{byte:02x}")?;
@@ -40,7 +42,8 @@ impl fmt::Display for SchemaId {
 /// How a table's records name their schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// Byte 0 and a big-endian id of 4 bytes, as Confluent's serializers write it.
+    /// As Confluent's serializers write it: byte 0 and a big-endian id of 4 bytes, or byte 1 and a
+    /// GUID of 16 bytes, before the body or in the header `__key_schema_id` or `__value_schema_id`.
     Confluent,
     /// Apicurio's own forms.
     Apicurio(IdForm, IdSpace),
@@ -83,6 +86,8 @@ pub(crate) struct Framed<'a> {
     pub(crate) body: &'a [u8],
     /// zlib.
     pub(crate) compressed: bool,
+    /// What came after the id in a header: where Protobuf's message index stands then.
+    pub(crate) after_id: Option<&'a [u8]>,
 }
 
 impl Framed<'_> {
@@ -114,19 +119,27 @@ impl Framing {
         self,
         place: Place,
         bytes: &'a [u8],
-        record: &RecordRef<'_>,
+        record: &RecordRef<'a>,
     ) -> Result<Framed<'a>, String> {
-        let framed = |id, body| Framed { id, body, compressed: false };
+        let framed = |id, body| Framed { id, body, compressed: false, after_id: None };
         let mismatch = || self.mismatch(bytes, record);
         let in_headers = matches!(self, Self::Apicurio(IdForm::Headers, _));
         if !in_headers && header_id(place, record).is_some() {
             return Err(mismatch());
         }
         match self {
-            Self::Confluent => {
-                let (id, body) = after_zero(bytes).ok_or_else(mismatch)?;
-                Ok(framed(SchemaId::Confluent(u32::from_be_bytes(*id)), body))
-            }
+            Self::Confluent => match confluent_header(place, record) {
+                Some(header) => {
+                    let (id, after) = confluent_id(header).ok_or_else(|| {
+                        format!("has a header `{}` that is no schema id", confluent_name(place))
+                    })?;
+                    Ok(Framed { after_id: Some(after), ..framed(id, bytes) })
+                }
+                None => {
+                    let (id, body) = confluent_id(bytes).ok_or_else(mismatch)?;
+                    Ok(framed(id, body))
+                }
+            },
             Self::Apicurio(IdForm::FourByte, space) => {
                 let (id, body) = after_zero(bytes).ok_or_else(mismatch)?;
                 Ok(framed(space.id(u32::from_be_bytes(*id).into()), body))
@@ -152,14 +165,16 @@ impl Framing {
                     }
                     _ => return Err(mismatch()),
                 };
-                Ok(Framed { id: SchemaId::Glue(*uuid), body, compressed })
+                Ok(Framed { compressed, ..framed(SchemaId::Glue(*uuid), body) })
             }
         }
     }
 
     fn mismatch(self, bytes: &[u8], record: &RecordRef<'_>) -> String {
         let expected = match self {
-            Self::Confluent => "byte 0 and a schema id of 4 bytes, as of a Confluent registry",
+            Self::Confluent => {
+                "byte 0 and a schema id of 4 bytes, nor byte 1 and a GUID, as of a Confluent registry"
+            }
             Self::Apicurio(IdForm::FourByte, _) => {
                 "byte 0 and a schema id of 4 bytes, as Apicurio's serializers write by `ids: 4-byte`"
             }
@@ -184,6 +199,11 @@ pub(crate) fn looks_like(bytes: &[u8], record: &RecordRef<'_>) -> (String, &'sta
             "set `records.registry` to `{ type: apicurio, ids: headers }` and `format: avro`";
         return ("its headers name a schema, as Apicurio's do".to_owned(), next);
     }
+    if from_headers.into_iter().any(|place| confluent_header(place, record).is_some()) {
+        let next = "set `records.format` to `avro` or `protobuf`, and `records.registry` to \
+                    `{ type: confluent }`";
+        return ("its headers name a schema, as of a Confluent registry".to_owned(), next);
+    }
     match bytes.first() {
         None => ("it is empty".to_owned(), "correct the producer"),
         Some(b'{' | b'[' | b'"') => ("it looks like JSON".to_owned(), "set `records.format: json`"),
@@ -193,7 +213,7 @@ pub(crate) fn looks_like(bytes: &[u8], record: &RecordRef<'_>) -> (String, &'sta
         ),
         Some(1) => (
             "it begins with byte 1, as records do that name their schema by a GUID".to_owned(),
-            "have the producer write schema ids: `value.schema.id.serializer` of the converter",
+            "set `records.format` to `avro` or `protobuf`, and `records.registry` to `{ type: confluent }`",
         ),
         Some(3) => (
             "it begins with byte 3, as records with AWS Glue's registry do".to_owned(),
@@ -205,6 +225,34 @@ pub(crate) fn looks_like(bytes: &[u8], record: &RecordRef<'_>) -> (String, &'sta
 
 fn after_zero<const N: usize>(bytes: &[u8]) -> Option<(&[u8; N], &[u8])> {
     bytes.strip_prefix(&[0])?.split_first_chunk::<N>()
+}
+
+/// An id of Confluent's, and what comes after it.
+fn confluent_id(bytes: &[u8]) -> Option<(SchemaId, &[u8])> {
+    match bytes.split_first()? {
+        (0, rest) => {
+            let (id, rest) = rest.split_first_chunk::<4>()?;
+            Some((SchemaId::Confluent(u32::from_be_bytes(*id)), rest))
+        }
+        (1, rest) => {
+            let (guid, rest) = rest.split_first_chunk::<16>()?;
+            Some((SchemaId::ConfluentGuid(*guid), rest))
+        }
+        _ => None,
+    }
+}
+
+/// Name of the header in which Confluent's serializers may put the id.
+fn confluent_name(place: Place) -> &'static str {
+    match place {
+        Place::Value => "__value_schema_id",
+        Place::Key | Place::Header => "__key_schema_id",
+    }
+}
+
+/// What that header holds. A header that is decoded itself has none.
+fn confluent_header<'a>(place: Place, record: &RecordRef<'a>) -> Option<&'a [u8]> {
+    (place != Place::Header).then(|| record.header(confluent_name(place)))?
 }
 
 /// The id that Apicurio's headers give. The name of the header says which kind it is.
@@ -244,7 +292,7 @@ mod tests {
             (eight, &[0, 0, 0, 0, 0, 0, 0, 1, 2, 9], SchemaId::Global(258)),
         ] {
             let framed = framing.split(Place::Value, bytes, &record(&[])).expect("framed");
-            assert_eq!(framed, Framed { id, body: &[9], compressed: false });
+            assert_eq!(framed, Framed { id, body: &[9], compressed: false, after_id: None });
         }
         let headers: [(&str, Option<&[u8]>); 2] = [
             ("apicurio.key.globalId", Some(&[0, 0, 0, 0, 0, 0, 0, 7])),
@@ -255,6 +303,42 @@ mod tests {
         assert_eq!((key.id, key.body), (SchemaId::Global(7), &[9][..]));
         let value = in_headers.split(Place::Value, &[0, 9], &record(&headers)).expect("framed");
         assert_eq!((value.id, value.body), (SchemaId::Content(8), &[0, 9][..]));
+    }
+
+    #[test]
+    fn confluents_ids_and_guids_stand_before_the_body_or_in_a_header() {
+        let guid: Vec<u8> = [1].into_iter().chain((0..16).map(|byte| byte * 17)).collect();
+        let named = "00112233-4455-6677-8899-aabbccddeeff";
+        fn split<'a>(bytes: &'a [u8], record: &RecordRef<'a>) -> Result<Framed<'a>, String> {
+            Framing::Confluent.split(Place::Value, bytes, record)
+        }
+        let bytes = [&guid[..], &[9]].concat();
+        let before = record(&[]);
+        let framed = split(&bytes, &before).expect("framed");
+        assert_eq!((framed.id.to_string().as_str(), framed.body), (named, &[9][..]));
+        assert_eq!(framed.after_id, None);
+        assert!(split(&bytes[..16], &before).expect_err("cut").contains("a GUID"));
+
+        let header = [&guid[..], &[0]].concat();
+        let headers: [(&str, Option<&[u8]>); 2] =
+            [("__value_schema_id", Some(&header)), ("__key_schema_id", Some(&[0, 0, 0, 0, 7]))];
+        let with = record(&headers);
+        let framed = split(&[0, 9], &with).expect("framed");
+        assert_eq!((framed.id.to_string().as_str(), framed.body), (named, &[0, 9][..]));
+        assert_eq!(framed.after_id, Some(&[0][..]));
+        let key = Framing::Confluent.split(Place::Key, &[9], &with).expect("framed");
+        assert_eq!((key.id, key.body), (SchemaId::Confluent(7), &[9][..]));
+        // An old key stands in a header of its own, with its id before it.
+        let old = Framing::Confluent.split(Place::Header, &[0, 0, 0, 0, 5, 9], &with);
+        assert_eq!(old.expect("framed").id, SchemaId::Confluent(5));
+
+        for damaged in [&[][..], &[2, 0, 0, 0, 1], &guid[..16], &[0, 0, 0, 1]] {
+            let headers: [(&str, Option<&[u8]>); 1] = [("__value_schema_id", Some(damaged))];
+            let error = split(&[9], &record(&headers)).expect_err("refused");
+            assert!(error.contains("`__value_schema_id`"), "{error}");
+        }
+        let glue = Framing::Glue.split(Place::Value, &[9], &with).expect_err("refused");
+        assert!(glue.contains("type: confluent"), "{glue}");
     }
 
     #[test]

@@ -170,7 +170,12 @@ impl Bodies {
                 inline.map_err(|reason| of_schema(&reason))
             }
             Some(Known::Protobuf { schema, messages }) => {
-                let (index, body) = protobuf::message_index(&body).map_err(of_body)?;
+                let (index, body) = match framed.after_id {
+                    Some(after_id) => {
+                        (protobuf::message_index(after_id).map_err(of_body)?.0, &*body)
+                    }
+                    None => protobuf::message_index(&body).map_err(of_body)?,
+                };
                 if messages.len() >= KNOWN_MAX {
                     messages.clear();
                 }

@@ -106,8 +106,11 @@ pub(crate) fn framing(bytes: &[u8]) {
     };
     let wire = framing.map(|framing| Wire { encoding: Encoding::Avro, framing });
     let mut decoder = Decoder::new(options(wire, choice & 8 != 0));
-    let name = ["apicurio.value.globalId", "apicurio.key.contentId", "__op", "__source_lsn"]
-        [usize::from(choice >> 6)];
+    let name = match choice & 16 {
+        0 => ["apicurio.value.globalId", "apicurio.key.contentId", "__op", "__source_lsn"]
+            [usize::from(choice >> 6)],
+        _ => "__value_schema_id",
+    };
     check(&mut decoder, value, &[(name, header), (OLD_KEY, header)]);
 }
 

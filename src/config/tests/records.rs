@@ -36,6 +36,16 @@ fn registries_that_do_not_fit_are_refused_with_the_next_move() {
         (registry(&format!("type: confluent, {url}, username: u")), "a user and a password"),
         (registry(&format!("type: confluent, {url}, password: p")), "a secret stands in the file"),
         (
+            registry(&format!("type: confluent, {url}, region: x")),
+            "registry.region`: is a setting of",
+        ),
+        (registry("type: glue, ca_file: a.pem"), "registry.ca_file`: has no effect with AWS Glue"),
+        (registry("type: glue, url: 'r'"), "registry.url`: is not an address"),
+        (
+            entry("records: { format: protobuf, registry: { type: glue } }"),
+            "in Confluent's framing alone",
+        ),
+        (
             entry(&format!(
                 "records: {{ format: protobuf, registry: {{ type: apicurio, {own} }} }}"
             )),
@@ -61,6 +71,8 @@ fn a_tables_records_go_before_those_of_all() {
     assert!(!records.flattened);
     let records = table("records: { format: json }");
     assert!(records.wire.is_none() && records.registry.is_none() && records.flattened);
+    let glue = table("records: { registry: { type: glue } }");
+    assert_eq!(glue.wire.map(|wire| wire.framing), Some(Framing::Glue));
     let own = "type: apicurio, url: 'http://r/apis/registry/v2'";
     for (more, form, space) in [
         ("", IdForm::FourByte, IdSpace::Content),

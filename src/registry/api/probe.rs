@@ -7,6 +7,8 @@ use super::{Api, Kind, REFERENCES_MAX, Reply};
 /// What a registry that answers has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probed {
+    /// It answers, and lists no schemas by topic.
+    Answers,
     /// Nothing yet.
     Empty,
     /// A schema that could be read, by its name.

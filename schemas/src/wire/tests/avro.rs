@@ -305,6 +305,22 @@ fn schemas_are_asked_for_once_and_refusals_last_for_one_record() {
 }
 
 #[test]
+fn guids_name_schemas_as_ids_do() {
+    let mut decoder = decoder(Encoding::Avro, &[]);
+    let guids = [SchemaId::ConfluentGuid([1; 16]), SchemaId::ConfluentGuid([2; 16])];
+    let (key, value) = ([[1; 17].as_slice(), &[14]].concat(), envelope());
+    let header = [[1].as_slice(), &[2; 16]].concat();
+    let headers: [(&str, Option<&[u8]>); 1] = [("__value_schema_id", Some(&header))];
+    let record = record(Some(&key), Some(&value[5..]), &headers);
+    assert_eq!(decoder.missing_schemas(&record), guids);
+    decoder.learn(guids[0], &text(KEY));
+    decoder.learn(guids[1], &text(ENVELOPE));
+    let event = change(decoder.decode(&record));
+    assert_eq!(event.key.expect("a key").values, [Value::Long(7)]);
+    assert_eq!(event.after_json.as_deref(), Some(r#"{"id":7,"at":1}"#));
+}
+
+#[test]
 fn a_schema_that_cannot_be_used_makes_its_records_bad_and_says_why() {
     let mut decoder = decoder(Encoding::Avro, &[(1, text(KEY)), (2, text("syntax = \"proto3\";"))]);
     let value = envelope();

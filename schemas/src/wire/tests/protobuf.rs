@@ -211,6 +211,17 @@ fn an_envelope_is_understood_and_one_without_nulls_is_refused() {
     assert_eq!(event.after_json.as_deref(), Some(r#"{"id":7,"note":null}"#));
     assert!(event.source.position.is_some());
 
+    // By a GUID in a header, the message index stands behind it there.
+    let guid = [&[1][..], &[6; 16], &[0]].concat();
+    good.learn(SchemaId::ConfluentGuid([6; 16]), &with("optional"));
+    let headers: [(&str, Option<&[u8]>); 1] = [("__value_schema_id", Some(&guid))];
+    let in_header = super::record(Some(&key_bytes), Some(&body[1..]), &headers);
+    assert_eq!(good.missing_schemas(&in_header), []);
+    assert_eq!(
+        change(good.decode(&in_header)).after_json.as_deref(),
+        Some(r#"{"id":7,"note":null}"#)
+    );
+
     let mut lossy = decoder(Encoding::Protobuf, &[(1, text(key)), (2, with(""))]);
     let reason = reason(lossy.decode(&record));
     assert!(reason.contains("`optional.for.nullables`"), "{reason}");
