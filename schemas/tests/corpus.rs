@@ -2,6 +2,7 @@
 //! grows.
 
 mod decoder_input;
+mod position_input;
 mod value_input;
 mod wire_input;
 
@@ -34,6 +35,11 @@ fn decimals_stand_every_input_that_fuzzing_has_kept() {
 #[test]
 fn dates_and_times_stand_every_input_that_fuzzing_has_kept() {
     replay("corpus_temporal", value_input::temporal, 50);
+}
+
+#[test]
+fn positions_stand_every_input_that_fuzzing_has_kept() {
+    replay("corpus_position", position_input::check, 15);
 }
 
 #[test]
