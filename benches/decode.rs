@@ -4,6 +4,9 @@
 //! bronze, checks every value against its type, finds the position and reads the key. The rivals
 //! read the value only. Rates are records a second of this process, which is one thread.
 
+#[path = "decode/wire.rs"]
+mod wire;
+
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -15,6 +18,7 @@ use lakebed::demo::generator::{Event, Generator, Mix, ShopOptions, TOPIC};
 use lakebed_schemas::change_event::Decoded;
 use lakebed_schemas::decoder::{DecodeOptions, Decoder, RecordRef};
 use serde::Deserialize;
+use wire::{AvroReader, ProtobufReader};
 
 /// Changes in one round: more than any cache holds of their bytes, and short enough to repeat.
 const CHANGES: usize = 10_000;
@@ -78,8 +82,7 @@ fn values(events: &[Event]) -> impl Iterator<Item = &[u8]> {
     events.iter().filter_map(|event| event.value.as_deref())
 }
 
-fn ours(group: &mut BenchmarkGroup<'_, WallTime>, events: &[Event]) {
-    let mut decoder = Decoder::new(DecodeOptions::default());
+fn ours(group: &mut BenchmarkGroup<'_, WallTime>, events: &[Event], mut decoder: Decoder) {
     group.bench_function("lakebed", |bencher| {
         bencher.iter(|| {
             for (offset, event) in (0..).zip(events) {
@@ -185,7 +188,7 @@ fn decode(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(name);
         group.sample_size(20);
         group.throughput(Throughput::Elements(events.len() as u64));
-        ours(&mut group, &events);
+        ours(&mut group, &events, Decoder::new(DecodeOptions::default()));
         serde_json_typed(&mut group, &events, |value| match with_schema {
             true => serde_json::from_slice::<WithSchema>(value).expect("an event").payload,
             false => serde_json::from_slice(value).expect("an event"),
@@ -196,5 +199,39 @@ fn decode(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, decode);
+/// One reader of values against ours, on records of a registry.
+fn registry<R>(
+    criterion: &mut Criterion,
+    (name, rival): (&str, &str),
+    records: wire::Records,
+    read: impl Fn(&[u8]) -> R,
+) {
+    let wire::Records { events, decoder } = records;
+    let mut group = criterion.benchmark_group(name);
+    group.sample_size(20);
+    group.throughput(Throughput::Elements(events.len() as u64));
+    ours(&mut group, &events, decoder);
+    group.bench_function(rival, |bencher| {
+        bencher.iter(|| {
+            for value in values(&events) {
+                black_box(read(value));
+            }
+        });
+    });
+    group.finish();
+}
+
+fn registries(criterion: &mut Criterion) {
+    let events = events(false);
+    let avro = AvroReader::new();
+    let records = avro.records(&events);
+    registry(criterion, ("avro", "apache-avro"), records, |value| avro.read(value));
+    let protobuf = ProtobufReader::new();
+    let (records, envelope) = (protobuf.records(&events), protobuf.envelope());
+    registry(criterion, ("protobuf", "prost-reflect"), records, |value| {
+        protobuf.read(&envelope, value)
+    });
+}
+
+criterion_group!(benches, decode, registries);
 criterion_main!(benches);
