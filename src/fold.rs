@@ -6,13 +6,13 @@
 
 mod departed;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::{Value, key_hash};
-use lakebed_sinks::table::KeyChange;
+use lakebed_sinks::table::{KeyChange, Truncated};
 
 use departed::Departures;
 
@@ -55,6 +55,14 @@ struct Folded {
     lost: Vec<usize>,
 }
 
+impl Folded {
+    /// The row is gone, whatever the table has.
+    fn empty(&mut self) {
+        (self.row, self.inherit, self.detached) = (None, None, true);
+        self.lost.clear();
+    }
+}
+
 /// Keys are hashed already.
 #[derive(Default)]
 struct KeyHasher(u64);
@@ -80,14 +88,14 @@ pub struct Fold {
     /// Partitions in which the `d` of a key change has come and its `c` has not.
     awaited: HashSet<TopicPartition>,
     /// Topics that were truncated in this batch.
-    truncated: BTreeSet<Arc<str>>,
+    truncated: BTreeMap<Arc<str>, Truncated>,
     weight: usize,
 }
 
 /// What a sealed fold gives: the changes, and which columns of which key nothing could answer.
 pub struct Sealed {
-    /// Topics whose rows in the table go first: their tables were truncated.
-    pub truncated: BTreeSet<Arc<str>>,
+    /// Which rows in the table go first, by topic: their tables were truncated.
+    pub truncated: BTreeMap<Arc<str>, Truncated>,
     /// One change a key.
     pub changes: Vec<KeyChange>,
     /// Columns that became NULL because no row could answer them: index into `changes`, column.
@@ -145,14 +153,48 @@ impl Fold {
     /// The source has emptied its table: every row that came from this topic goes, those of this
     /// batch too. A key that has had one is deleted in the table, whichever topic its row is from.
     pub fn truncate(&mut self, topic: &Arc<str>) {
-        self.truncated.insert(topic.clone());
+        self.truncated.insert(topic.clone(), Truncated::All);
         for folded in self.keys.values_mut() {
             if folded.topic_partition.topic == *topic {
-                (folded.row, folded.inherit, folded.detached) = (None, None, true);
-                folded.lost.clear();
+                folded.empty();
             }
         }
         self.departures.truncate(topic);
+    }
+
+    /// The same where the topic has several partitions and `tp` is the one that tells: in the others
+    /// the rows stay that the source made after `position`. `was_before` says that of a row; `None`
+    /// where it does not tell.
+    ///
+    /// # Errors
+    /// With the partition of a row that does not tell; nothing has changed then.
+    pub fn truncate_before(
+        &mut self,
+        tp: &TopicPartition,
+        position: &str,
+        was_before: impl Fn(&[Value]) -> Option<bool>,
+    ) -> Result<(), TopicPartition> {
+        let goes = |folded: &Folded| match &folded.row {
+            _ if folded.topic_partition == *tp => Ok(true),
+            Some(row) if folded.topic_partition.topic == tp.topic => {
+                was_before(row).ok_or_else(|| folded.topic_partition.clone())
+            }
+            _ => Ok(false),
+        };
+        let goes: Result<Vec<bool>, TopicPartition> = self.keys.values().map(goes).collect();
+        for (folded, goes) in self.keys.values_mut().zip(goes?) {
+            if goes {
+                folded.empty();
+            }
+        }
+        let before = Truncated::Before { partition: tp.partition, position: position.to_owned() };
+        // A second one takes what the first did, unless the source repeats an older one.
+        let known = self.truncated.get(&tp.topic);
+        if !matches!(known, Some(Truncated::Before { position: known, .. }) if known.as_str() > position)
+        {
+            self.truncated.insert(tp.topic.clone(), before);
+        }
+        Ok(())
     }
 
     fn replace(

@@ -20,6 +20,7 @@ pub mod masking;
 mod placeholder;
 pub mod position;
 pub mod silver;
+pub mod source_order;
 mod structured;
 mod temporal;
 pub mod value;

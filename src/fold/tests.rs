@@ -124,7 +124,7 @@ fn a_truncate_takes_the_rows_of_its_topic_and_nothing_that_comes_after() {
     };
     assert_eq!(row(1), Some(vec![Value::Long(1), Value::Null]), "nothing to take it from");
     assert_eq!((row(2), row(3)), (Some(long(&[2, 8])), Some(long(&[3, 9]))));
-    assert_eq!(sealed.truncated, BTreeSet::from([tp().topic]));
+    assert_eq!(sealed.truncated, BTreeMap::from([(tp().topic, Truncated::All)]));
     assert!(fold.seal(2).truncated.is_empty());
 }
 
@@ -178,4 +178,31 @@ fn what_was_lost_stays_lost_under_another_key() {
     let at = sealed.changes.iter().position(|c| c.key == long(&[2])).expect("change");
     assert_eq!(sealed.changes[at].row, Some(vec![Value::Long(2), Value::Null]));
     assert_eq!(sealed.lost, [(at, 1)]);
+}
+
+#[test]
+fn a_truncate_of_several_partitions_takes_what_was_there_before_it() {
+    let mut fold = Fold::default();
+    let (other, elsewhere) = (TopicPartition::new("t", 1), TopicPartition::new("u", 1));
+    fold.push(&tp(), long(&[1]), replace(long(&[1, 9])));
+    fold.push(&other, long(&[2]), replace(long(&[2, 3])));
+    fold.push(&other, long(&[3]), replace(long(&[3, 8])));
+    fold.push(&elsewhere, long(&[4]), replace(long(&[4, 3])));
+    let before = |row: &[Value]| match row[1] {
+        Value::Long(made) => Some(made < 5),
+        _ => None,
+    };
+    fold.truncate_before(&tp(), "05", before).expect("every row tells");
+    fold.truncate_before(&tp(), "04", |_| Some(false)).expect("an older one, repeated");
+
+    fold.push(&other, long(&[5]), replace(vec![Value::Long(5), Value::Null]));
+    assert_eq!(fold.truncate_before(&tp(), "06", before), Err(other), "and nothing has changed");
+    let sealed = fold.seal(2);
+    let lives = |key: i64| {
+        let change = sealed.changes.iter().find(|c| c.key == long(&[key]));
+        change.is_some_and(|change| change.row.is_some())
+    };
+    assert_eq!([1, 2, 3, 4, 5].map(lives), [false, false, true, true, true]);
+    let truncated = Truncated::Before { partition: 0, position: "05".into() };
+    assert_eq!(sealed.truncated, BTreeMap::from([(tp().topic, truncated)]));
 }

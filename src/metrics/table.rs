@@ -53,6 +53,7 @@ pub(super) struct TableFamilies {
     dead_letters: Counters,
     incomplete: Counters,
     repeated: Counters,
+    truncated: Counters,
     nulled: Counters,
     gaps: Counters,
     gap_records: Counters,
@@ -90,6 +91,7 @@ impl TableFamilies {
             dead_letters: Counters::default(),
             incomplete: Counters::default(),
             repeated: Counters::default(),
+            truncated: Counters::default(),
             nulled: Counters::default(),
             gaps: Counters::default(),
             gap_records: Counters::default(),
@@ -150,6 +152,11 @@ impl TableFamilies {
             "repeated_records",
             "Records that the source had sent before: in bronze, and skipped by silver",
             f.repeated,
+        );
+        registry.register(
+            "truncated_records",
+            "Records that a truncate of the source had taken before they came: skipped by silver",
+            f.truncated,
         );
         registry.register(
             "nulled_values",
@@ -314,6 +321,11 @@ impl TableMetrics {
     pub fn fresh_as_of(&self, source_ts_us: Option<i64>) {
         let mut ages = self.ages();
         ages.newest_us = ages.newest_us.max(source_ts_us);
+    }
+
+    /// Counts records that a truncate in another partition had taken before they came.
+    pub fn truncated(&self, count: u64) {
+        self.families.truncated.get_or_create(&self.labels()).inc_by(count);
     }
 
     /// Counts values that became NULL because nothing that was read could answer them.

@@ -9,6 +9,7 @@ mod schema_changes;
 mod snapshots;
 mod starts;
 mod telemetry;
+mod truncates;
 mod world;
 
 use std::time::Duration;

@@ -20,6 +20,7 @@ use lakebed_sinks::table::{WriteOptions, Written};
 use lakebed_sinks::{Error, ErrorKind, Format};
 use tracing::{debug, warn};
 
+use super::floors::{Floor, FloorFiles};
 use super::kept_rows::{KeptFile, KeptFiles, KeptRow};
 use super::schema_texts::SchemaTexts;
 use super::sealed::Sealed;
@@ -330,6 +331,9 @@ impl Layers {
         if let Err(error) = self.create_silver(sealed.silver.as_ref().map(|b| &b.schema)).await {
             return outcome_of(&error);
         }
+        if let Err(error) = self.keep_floors(&sealed.floors).await {
+            return outcome_of(&error);
+        }
         let schema = sealed.silver.as_ref().map(|batch| batch.schema.clone());
         let kept = match self.keep_departed(&sealed.departed, schema.as_ref()).await {
             Ok(kept) => kept,
@@ -362,8 +366,33 @@ impl Layers {
         self.options.metrics.others(&sealed.others);
         self.options.metrics.nulled(sealed.nulled);
         self.options.metrics.lost(sealed.lost);
+        self.options.metrics.truncated(sealed.passed_over);
         self.commits += 1;
         Outcome::Written(BatchWritten { rows: sealed.rows, bronze_version, silver_version, kept })
+    }
+
+    fn floor_files(&self) -> Option<FloorFiles> {
+        self.options.silver.as_ref().map(|place| FloorFiles::new(place.storage.clone()))
+    }
+
+    /// Writes down where topics were truncated, before anything that follows from it is committed.
+    async fn keep_floors(&self, floors: &[(Arc<str>, Floor)]) -> Result<(), Error> {
+        let Some(files) = self.floor_files() else { return Ok(()) };
+        for (topic, floor) in floors {
+            files.write(topic, floor).await?;
+        }
+        Ok(())
+    }
+
+    /// Where a topic was truncated, if it was.
+    ///
+    /// # Errors
+    /// When storage does not answer or the file cannot be read.
+    pub(super) async fn read_floor(&self, topic: &str) -> Result<Option<Floor>, Error> {
+        match self.floor_files() {
+            Some(files) => files.read(topic).await,
+            None => Ok(None),
+        }
     }
 
     fn kept_files(&self) -> Option<KeptFiles> {

@@ -7,6 +7,7 @@
 
 mod epochs;
 mod ghosts;
+mod floors;
 mod intake;
 mod invented_keys;
 mod kept_rows;
@@ -269,6 +270,11 @@ impl Worker {
         for topic in topics {
             let count = view.partitions(topic).await.map_err(Error::unavailable)?;
             self.open.set_partitions(topic.clone(), count);
+            if count > 1
+                && let Some(floor) = self.layers.read_floor(topic).await?
+            {
+                self.open.learn_floor(topic.clone(), floor);
+            }
         }
         if !self.open.continues(&self.layers, partitions) {
             // Another writer has taken these partitions further while they were not ours.
@@ -282,6 +288,7 @@ impl Worker {
         for tp in partitions {
             self.generations.insert(tp.clone(), generation);
         }
+        self.open.set_read(self.generations.keys());
         self.layers.set_state(TableState::Running);
         self.report_standing();
         Ok(())
@@ -292,6 +299,7 @@ impl Worker {
         for tp in partitions {
             self.generations.remove(tp);
         }
+        self.open.set_read(self.generations.keys());
         self.open.forget(partitions);
         self.lost.retain(|tp| !partitions.contains(tp));
         self.shed();
@@ -404,7 +412,7 @@ impl Worker {
         if self.waiting.is_empty() {
             return;
         }
-        while let Some(records) = self.waiting.release(|wait| self.open.has_come(wait)) {
+        while let Some(records) = self.waiting.release(|tp, wait| self.open.has_come(tp, wait)) {
             self.intake.put_back(records);
         }
         self.open.watch(!self.waiting.is_empty());
@@ -413,7 +421,7 @@ impl Worker {
     /// Goes on with what waits in vain, after asking what other processes have read.
     async fn look_at_waits(&mut self) {
         let asked_lately = self.others_asked.is_some_and(|at| at.elapsed() < ASK_OTHERS_EVERY);
-        if !asked_lately && self.waiting.partitions().any(|tp| !self.has_all(tp)) {
+        if !asked_lately && self.waiting.partitions().any(|tp| !self.open.has_all(&tp.topic)) {
             self.others_asked = Some(Instant::now());
             match self.layers.read_kept(&self.open.kept_files()).await {
                 Ok(kept) => self.open.keep(kept),
@@ -439,22 +447,17 @@ impl Worker {
         };
         let outlook = Outlook {
             ours: &beside,
-            has_all: &|tp| has_all(generations, &self.open, tp),
+            has_all: &|tp| self.open.has_all(&tp.topic),
             seen: &|tp| self.open.seen(tp).cloned(),
             patience: [KEY_CHANGE_WAIT, others],
         };
         let Some((tp, records)) = self.waiting.look(&outlook) else { return };
         warn!(table = %self.name, %tp,
-              "the other half of a key change has not been read: values that only the old key's                row has become NULL and are named in `_cdc_incomplete`");
-        if !self.has_all(&tp) {
+              "a record that needs another partition to be read first goes on without it");
+        if !self.open.has_all(&tp.topic) {
             self.others_failed = Some(Instant::now());
         }
         self.intake.put_back(records);
-    }
-
-    /// Whether we read all partitions of a topic.
-    fn has_all(&self, tp: &TopicPartition) -> bool {
-        has_all(&self.generations, &self.open, tp)
     }
 
     /// Lets go of what waits and is not ours any more.
@@ -483,6 +486,7 @@ impl Worker {
             layers::Outcome::Written(written) => {
                 self.log_written(&written, started);
                 self.after_commit();
+                self.open.floors_written();
                 let spent = self.open.spent_files();
                 self.open.keep(written.kept);
                 self.layers.remove_kept(spent).await;
@@ -554,6 +558,7 @@ impl Worker {
         let released = self.open.abandon(self.layers.silver_schema());
         self.report(Report::Released { bytes: released });
         let partitions = std::mem::take(&mut self.generations).into_keys().collect();
+        self.open.set_read(self.generations.keys());
         self.shed();
         partitions
     }
@@ -570,16 +575,6 @@ impl Worker {
         // The pipeline outlives its workers; if it is gone, there is nobody to tell.
         let _ = self.reports.send(report);
     }
-}
-
-/// Whether all partitions of the topic are read here.
-fn has_all(
-    generations: &BTreeMap<TopicPartition, u64>,
-    open: &OpenBatch,
-    tp: &TopicPartition,
-) -> bool {
-    let ours = generations.keys().filter(|other| other.topic == tp.topic).count();
-    ours >= open.partitions(&tp.topic)
 }
 
 /// Whether something is of an assignment that still is.

@@ -3,7 +3,7 @@
 //! Invariant: each layer's delta covers exactly the records that it has taken, from its own stored
 //! next offset on. A record that a layer holds already extends nothing there.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use lakebed_schemas::value::Value;
 use lakebed_schemas::wire::{SchemaId, SchemaText};
 use lakebed_sinks::table::{AppendBatch, UpsertBatch};
 
+use super::floors::Floor;
 use super::kept_rows::KeptFile;
 use super::layers::Layers;
 use super::lookout::Lookout;
@@ -24,7 +25,7 @@ use super::progress::Progress;
 use super::repeats::{Repeats, Standing};
 use super::sealed::Sealed;
 use super::silver_rows::{Place, Refused, SilverRows};
-use super::waiting::{Pushed, Resumed, SourcePlace, Wait};
+use super::waiting::{Pushed, Resumed, SourcePlace, Until, Wait};
 use crate::dead_letter::DeadLetter;
 use crate::fold;
 use crate::metrics::TableMetrics;
@@ -299,14 +300,23 @@ impl OpenBatch {
 
     /// What a record waits for, if it does. One that does nothing waits for nothing.
     fn wait_of(&mut self, place: Place<'_>, decoded: &Decoded, standing: Standing) -> Option<Wait> {
-        let silver = self.silver.as_mut().filter(|_| !standing.repeated)?;
-        let moved = silver.awaits(place, decoded)?;
-        Some(Wait { moved, standing, place: SourcePlace::of(decoded) })
+        let silver = self.silver.as_mut()?;
+        let until = if silver.lacks_partitions(place, decoded) {
+            Until::AllRead
+        } else if standing.repeated {
+            return None;
+        } else {
+            Until::Departed(silver.awaits(place, decoded)?)
+        };
+        Some(Wait { until, standing, place: SourcePlace::of(decoded) })
     }
 
     /// Whether what a record waits for has been read.
-    pub(super) fn has_come(&self, wait: &Wait) -> bool {
-        self.silver.as_ref().is_none_or(|silver| silver.is_known(&wait.moved))
+    pub(super) fn has_come(&self, tp: &TopicPartition, wait: &Wait) -> bool {
+        self.silver.as_ref().is_none_or(|silver| match &wait.until {
+            Until::Departed(moved) => silver.is_known(moved),
+            Until::AllRead => silver.has_all(&tp.topic),
+        })
     }
 
     /// Notes from now on how far partitions have got in the source's log, or no longer.
@@ -327,9 +337,32 @@ impl OpenBatch {
         }
     }
 
-    /// How many partitions a topic has; 0 where that has not been told.
-    pub(super) fn partitions(&self, topic: &str) -> usize {
-        self.silver.as_ref().map_or(0, |silver| silver.partitions(topic))
+    /// Whether all partitions of a topic are read here.
+    pub(super) fn has_all(&self, topic: &str) -> bool {
+        self.silver.as_ref().is_none_or(|silver| silver.has_all(topic))
+    }
+
+    /// Notes which partitions are read here.
+    pub(super) fn set_read<'a>(&mut self, partitions: impl Iterator<Item = &'a TopicPartition>) {
+        let mut read: HashMap<Arc<str>, usize> = HashMap::new();
+        partitions.for_each(|tp| *read.entry(tp.topic.clone()).or_default() += 1);
+        if let Some(silver) = &mut self.silver {
+            silver.set_read(read);
+        }
+    }
+
+    /// Takes over where a topic was truncated.
+    pub(super) fn learn_floor(&mut self, topic: Arc<str>, floor: Floor) {
+        if let Some(silver) = &mut self.silver {
+            silver.floors().learn(topic, floor);
+        }
+    }
+
+    /// After a commit: where topics were truncated is written down.
+    pub(super) fn floors_written(&mut self) {
+        if let Some(silver) = &mut self.silver {
+            silver.floors().written();
+        }
     }
 
     /// Files of rows that left their keys, as far as they are known.
@@ -517,6 +550,11 @@ impl OpenBatch {
             others: std::mem::take(&mut self.others),
             schemas: std::mem::take(&mut self.schemas),
             nulled: self.silver.as_mut().map_or(0, |silver| silver.take_nulled() as u64),
+            floors: self
+                .silver
+                .as_mut()
+                .map_or_else(Vec::new, |silver| silver.floors().unwritten()),
+            passed_over: self.silver.as_mut().map_or(0, SilverRows::take_passed_over),
             ..Sealed::default()
         };
         let freshness = self.freshness.take();
@@ -622,6 +660,7 @@ impl OpenBatch {
         self.close();
         if let Some(silver) = &mut self.silver {
             silver.take_nulled();
+            silver.take_passed_over();
             silver.reset(silver_schema);
         }
         self.release() + self.release_passed()
@@ -636,8 +675,9 @@ fn apply(
     decoded: &Decoded,
     standing: Standing,
 ) -> Result<(), Refused> {
+    let is_done = standing.repeated && !silver.applies_again(place, decoded);
     match decoded {
-        _ if standing.repeated || standing.echo => Ok(()),
+        _ if is_done || standing.echo => Ok(()),
         Decoded::Change(event) => silver.push(place, event, key_changes),
         Decoded::Tombstone { key } => silver.push_tombstone(place, key.as_ref()),
         Decoded::Malformed { .. } | Decoded::Other { .. } => Ok(()),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lakebed_sinks::table::{AppendBatch, UpsertBatch};
 
+use super::floors::Floor;
 use crate::dead_letter::DeadLetter;
 use crate::fold::DepartedRow;
 
@@ -22,6 +23,10 @@ pub(super) struct Sealed {
     pub(super) schemas: BTreeMap<Arc<str>, Arc<str>>,
     /// Rows of silver that left their keys and whose new row has not been read.
     pub(super) departed: Vec<DepartedRow>,
+    /// Truncates of topics with several partitions that are to be written down first.
+    pub(super) floors: Vec<(Arc<str>, Floor)>,
+    /// Changes that a truncate had taken before they came.
+    pub(super) passed_over: u64,
     /// Values that became NULL because no row of the batch could answer them.
     pub(super) lost: u64,
     /// Values that became NULL by policy.

@@ -12,8 +12,10 @@ use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::config::OnTruncate;
 use lakebed_schemas::evolve::{self, KeyPlan, Plan, Refusal, Rules};
 use lakebed_schemas::position::TopicPartition;
+use lakebed_schemas::source_order;
 use lakebed_schemas::value::{Value, key_hash};
 
+use super::floors::{Floor, Floors};
 use super::kept_rows::{KeptFile, KeptRows};
 use crate::fold::{Fold, RowChange, RowMove, Sealed};
 
@@ -74,8 +76,14 @@ pub struct SilverRows {
     fold: Fold,
     /// Rows that left their keys in earlier batches.
     kept: KeptRows,
+    /// Truncates of topics with several partitions.
+    floors: Floors,
     /// How many partitions each topic has.
     partitions: HashMap<Arc<str>, usize>,
+    /// How many of them are read here.
+    read: HashMap<Arc<str>, usize>,
+    /// Changes that a truncate had taken before they came.
+    passed_over: u64,
     /// Values that became NULL by the policy for values out of range.
     nulled: usize,
     growth: Growth,
@@ -92,7 +100,10 @@ impl SilverRows {
             key_plans: Vec::new(),
             fold: Fold::default(),
             kept: KeptRows::default(),
+            floors: Floors::default(),
             partitions: HashMap::new(),
+            read: HashMap::new(),
+            passed_over: 0,
             nulled: 0,
             growth: Growth::default(),
         }
@@ -106,6 +117,26 @@ impl SilverRows {
     /// How many partitions a topic has; 0 where that has not been told.
     pub(super) fn partitions(&self, topic: &str) -> usize {
         self.partitions.get(topic).copied().unwrap_or(0)
+    }
+
+    /// Notes how many partitions of each topic are read here.
+    pub(super) fn set_read(&mut self, read: HashMap<Arc<str>, usize>) {
+        self.read = read;
+    }
+
+    /// Whether all partitions of a topic are read here.
+    pub(super) fn has_all(&self, topic: &str) -> bool {
+        self.read.get(topic).copied().unwrap_or(0) >= self.partitions(topic).max(1)
+    }
+
+    /// Truncates of topics with several partitions.
+    pub(super) fn floors(&mut self) -> &mut Floors {
+        &mut self.floors
+    }
+
+    /// Changes since the last call that a truncate had taken before they came.
+    pub(super) fn take_passed_over(&mut self) -> u64 {
+        std::mem::take(&mut self.passed_over)
     }
 
     /// Rows that left their keys in earlier batches.
@@ -226,10 +257,28 @@ impl SilverRows {
         Ok(())
     }
 
+    /// Whether a record is a truncate that is to be applied and cannot be, because some partitions
+    /// of its topic are not read here.
+    pub(super) fn lacks_partitions(&self, place: Place<'_>, decoded: &Decoded) -> bool {
+        matches!(decoded, Decoded::Change(event) if event.op == Op::Truncate)
+            && self.rules.on_truncate == OnTruncate::Apply
+            && !self.has_all(&place.tp.topic)
+    }
+
+    /// Whether a truncate is to be applied though the source has sent it before: with several
+    /// partitions, what is sent again beside it may have been applied.
+    pub(super) fn applies_again(&self, place: Place<'_>, decoded: &Decoded) -> bool {
+        matches!(decoded, Decoded::Change(event) if event.op == Op::Truncate)
+            && self.partitions(&place.tp.topic) > 1
+    }
+
     /// The change of key whose deleted row this event asks for, where that has not been read: its
     /// `d` is in another partition, and the event should wait for it.
     pub(super) fn awaits(&mut self, place: Place<'_>, decoded: &Decoded) -> Option<RowMove> {
         let Decoded::Change(event) = decoded else { return None };
+        if self.floors.is_below(place.tp, &event.source) {
+            return None;
+        }
         let (Some(key), Some(after), Some(_)) = (&event.key, &event.after, &event.old_key) else {
             return None;
         };
@@ -296,12 +345,16 @@ impl SilverRows {
         key_changes: bool,
     ) -> Result<(), Refused> {
         match event.op {
-            Op::Truncate => return self.truncate(place),
+            Op::Truncate => return self.truncate(place, event),
             Op::Message => return Ok(()),
             Op::Read | Op::Create | Op::Update | Op::Delete => {}
         }
         let Some(key_row) = self.key_row(event) else { return Ok(()) };
         self.fold.settle_key_change(place.tp);
+        if self.floors.is_below(place.tp, &event.source) {
+            self.passed_over += 1;
+            return Ok(());
+        }
         if event.op == Op::Delete {
             if self.schema.is_none() {
                 // No table, no row to delete.
@@ -335,31 +388,72 @@ impl SilverRows {
         Ok(())
     }
 
-    /// A truncate comes in one partition only, and the others do not tell which of their rows came
-    /// before it: so it is applied where there are no others.
-    fn truncate(&mut self, place: Place<'_>) -> Result<(), Refused> {
+    /// A truncate comes in one partition only. Where there are others, their rows tell by their place
+    /// in the source's log whether they were there before it.
+    fn truncate(&mut self, place: Place<'_>, event: &ChangeEvent) -> Result<(), Refused> {
         let topic = &place.tp.topic;
-        let partitions = self.partitions.get(topic).copied().unwrap_or(0);
         match self.rules.on_truncate {
             OnTruncate::Ignore => Ok(()),
-            OnTruncate::Apply if partitions == 1 => {
+            OnTruncate::Apply if self.partitions(topic) == 1 => {
                 if self.schema.is_some() {
                     self.fold.truncate(topic);
                 }
                 Ok(())
             }
-            OnTruncate::Apply => Err(Refused::Table(format!(
-                "a truncate, and topic `{topic}` has {partitions} partitions: the others do not \
-                 tell which of their rows it took. Say `on_truncate: ignore` to keep the rows (delete \
-                 them at the source instead), or have the topic made with one partition and build \
-                 the table anew"
-            ))),
+            OnTruncate::Apply => self.truncate_all_partitions(place, event).map_err(|problem| {
+                Refused::Table(format!(
+                    "a truncate, and topic `{topic}` has {} partitions: {problem}. Say \
+                     `on_truncate: ignore` to keep the rows (delete them at the source instead), or \
+                     have the topic made with one partition and build the table anew",
+                    self.partitions(topic)
+                ))
+            }),
             OnTruncate::Halt => Err(Refused::Table(
                 "a truncate, where `on_truncate: halt` is set: say `apply` to empty the table, or \
                  `ignore` to keep its rows"
                     .to_owned(),
             )),
         }
+    }
+
+    fn truncate_all_partitions(
+        &mut self,
+        place: Place<'_>,
+        event: &ChangeEvent,
+    ) -> Result<(), String> {
+        let tp = place.tp;
+        if !self.has_all(&tp.topic) {
+            let read = self.read.get(&tp.topic).copied().unwrap_or(0);
+            return Err(format!(
+                "{read} of them are read by this process, and the others' owners would not know of \
+                 it: run one process for this table until it has passed this record"
+            ));
+        }
+        let position = event.source.position.as_ref();
+        let position = position.filter(|position| source_order::is_comparable(position));
+        let Some(position) = position.filter(|_| event.source.snapshot.is_none()) else {
+            return Err(format!(
+                "it does not say where it stands in the log of a `{}` source, by which the others' \
+                 rows could be compared",
+                event.source.connector
+            ));
+        };
+        if let Some(schema) = &self.schema {
+            let slot = schema.index_of("_cdc_position");
+            let was_before = |row: &[Value]| match row.get(slot?)? {
+                Value::Text(own) => source_order::is_before(own, position),
+                _ => None,
+            };
+            self.fold.truncate_before(tp, position, was_before).map_err(|other| {
+                format!(
+                    "rows of {other} do not tell whether they were there before it (those of an \
+                     incremental snapshot do not)"
+                )
+            })?;
+        }
+        let floor = Floor { partition: tp.partition, position: position.clone() };
+        self.floors.raise(tp.topic.clone(), floor);
+        Ok(())
     }
 
     /// The row that holds the key: the record's key, or the image that has the configured columns.

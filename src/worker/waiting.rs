@@ -20,6 +20,9 @@ use crate::source::Message;
 /// Longest wait while other partitions of the topic are still being read.
 const LONGEST: Duration = Duration::from_secs(600);
 
+/// Longest wait for the other partitions of a topic to be given to this process.
+const SETTLING: Duration = Duration::from_secs(30);
+
 /// Most bytes that wait in one table.
 const BYTES_MAX: usize = 32 << 20;
 
@@ -43,11 +46,19 @@ pub(super) struct Resumed {
     pub(super) given_up: bool,
 }
 
+/// What has to be first.
+#[derive(Debug)]
+pub(super) enum Until {
+    /// The row that left so is known.
+    Departed(RowMove),
+    /// All partitions of the topic are read here: they are while a group settles.
+    AllRead,
+}
+
 /// What a record waits for.
 #[derive(Debug)]
 pub(super) struct Wait {
-    /// Until the row that left so is known.
-    pub(super) moved: RowMove,
+    pub(super) until: Until,
     pub(super) standing: Standing,
     /// Where the source made the change.
     pub(super) place: Option<SourcePlace>,
@@ -169,8 +180,11 @@ impl Waiting {
     }
 
     /// The records of a partition whose wait is over.
-    pub(super) fn release(&mut self, has_come: impl Fn(&Wait) -> bool) -> Option<VecDeque<Taken>> {
-        let mut over = self.lanes.iter().filter(|(_, lane)| has_come(&lane.wait));
+    pub(super) fn release(
+        &mut self,
+        has_come: impl Fn(&TopicPartition, &Wait) -> bool,
+    ) -> Option<VecDeque<Taken>> {
+        let mut over = self.lanes.iter().filter(|(tp, lane)| has_come(tp, &lane.wait));
         let tp = over.next()?.0.clone();
         Some(self.let_go(&tp, false))
     }
@@ -261,6 +275,9 @@ impl Lane {
         ended: &BTreeSet<TopicPartition>,
         outlook: &Outlook<'_>,
     ) -> bool {
+        if let Until::AllRead = self.wait.until {
+            return now >= self.since + SETTLING;
+        }
         let ours = (outlook.ours)(tp);
         let has_passed = |other: &TopicPartition| {
             let seen = (outlook.seen)(other);

@@ -73,6 +73,8 @@ macro_rules! conformance_tests {
             truncate: a_truncate_that_lost_a_race_takes_its_own_topic_only
             sweep: what_a_snapshot_did_not_find_goes_with_its_last_record
             sweep: a_swept_row_that_was_incomplete_takes_nothing_along
+            truncate: a_truncate_takes_from_other_partitions_what_was_there_before_it
+            truncate: a_row_that_does_not_tell_when_it_was_made_stops_a_truncate
             upkeep: metadata_for_each_commit_stays_flat
             upkeep: cleanup_keeps_what_readers_need
             cost: an_upsert_costs_what_its_batch_costs

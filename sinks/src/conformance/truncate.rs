@@ -1,6 +1,5 @@
 //! A source that truncates its table: all rows of the topic go, in the commit of what follows.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
@@ -9,15 +8,16 @@ use lakebed_schemas::value::{Value, key_hash};
 use super::LogFactory;
 use super::commits::{change, staged_of};
 use super::fixture::{
-    Fixture, TOPIC, all_rows, batch, commit, delta, expected, row, silver_schema, tp,
+    Fixture, TOPIC, all_rows, batch, batch_of, commit, delta, expected, row, silver_schema, tp,
 };
 use crate::faults::Fault;
-use crate::table::{KeyChange, UpsertBatch, Written};
+use crate::table::{KeyChange, Truncated, UpsertBatch, Written};
 
 const OTHER: &str = "shop.public.old_orders";
 
 fn truncating(mut batch: UpsertBatch, topics: &[&str]) -> UpsertBatch {
-    batch.truncated = topics.iter().map(|topic| Arc::from(*topic)).collect::<BTreeSet<_>>();
+    let all = |topic: &&str| (Arc::from(*topic), Truncated::All);
+    batch.truncated = topics.iter().map(all).collect();
     batch
 }
 
@@ -108,4 +108,76 @@ pub async fn a_truncate_that_lost_a_race_takes_its_own_topic_only(factory: &dyn 
     commit(&mut slow, batch(3, &[(1, Some("uno"))])).await;
     let rows = [(1, "uno"), (3, "three"), (1_000, "elsewhere")];
     assert_eq!(table.names().await, expected(&rows));
+}
+
+/// Where PostgreSQL tells of a streamed change.
+fn position(lsn: i64) -> String {
+    format!("0000000001{:016x}{lsn:016x}01", lsn - 1)
+}
+
+/// One batch of a partition, each row at a place of the source's log.
+fn made_at(partition: i32, start: i64, rows: &[(i64, &str, i64)]) -> UpsertBatch {
+    let events: Vec<(i64, Option<&str>)> =
+        rows.iter().map(|(id, name, _)| (*id, Some(*name))).collect();
+    let mut batch = batch_of(partition, start, &events);
+    let slot = batch.schema.index_of("_cdc_position").expect("a column of ours");
+    for (change, (.., lsn)) in batch.changes.iter_mut().zip(rows) {
+        change.row.as_mut().expect("a row")[slot] = Value::Text(position(*lsn));
+    }
+    batch
+}
+
+fn truncating_at(mut batch: UpsertBatch, lsn: i64) -> UpsertBatch {
+    let before = Truncated::Before { partition: 0, position: position(lsn) };
+    batch.truncated.insert(TOPIC.into(), before);
+    batch
+}
+
+/// In its own partition a truncate takes all rows, in the others those made before it; what the
+/// commit of the truncate brings stays, and so does the index.
+pub async fn a_truncate_takes_from_other_partitions_what_was_there_before_it(
+    factory: &dyn LogFactory,
+) {
+    let table = Fixture::new(factory);
+    let mut silver = table.silver_on(table.create(&silver_schema()).await).await;
+    // By its place the row of partition 0 is the newest: there, the order of the records decides.
+    commit(&mut silver, made_at(0, 0, &[(1, "own", 900)])).await;
+    commit(&mut silver, made_at(1, 0, &[(2, "before", 400), (3, "after", 600), (4, "b", 410)]))
+        .await;
+    commit(&mut silver, made_at(2, 0, &[(5, "before", 499), (6, "same change", 500)])).await;
+    commit(&mut silver, of_other(1_000, "elsewhere", 0)).await;
+    commit(&mut silver, made_at(1, 3, &[(4, "replaced", 610)])).await;
+
+    let after = truncating_at(made_at(1, 4, &[(2, "again", 700)]), 500);
+    let (_, attempts) = commit(&mut silver, after).await;
+    assert_eq!(attempts, 1);
+    let rows =
+        [(2, "again"), (3, "after"), (4, "replaced"), (6, "same change"), (1_000, "elsewhere")];
+    assert_eq!(table.names().await, expected(&rows));
+    let reopened = table.silver().await;
+    assert_eq!((silver.index().len(), reopened.index().len()), (5, 5));
+    for (id, _) in rows {
+        let hash = key_hash(&[Value::Long(id)]);
+        assert_eq!(
+            silver.index().find(hash).map(|place| place.position),
+            reopened.index().find(hash).map(|place| place.position),
+            "id {id}"
+        );
+    }
+    commit(&mut silver, made_at(2, 2, &[(5, "new", 800), (6, "newer", 810)])).await;
+    assert_eq!(table.names().await.len(), 6);
+}
+
+/// Nobody can say whether such a row goes: the batch is refused, and nothing has changed.
+pub async fn a_row_that_does_not_tell_when_it_was_made_stops_a_truncate(factory: &dyn LogFactory) {
+    let table = Fixture::new(factory);
+    let mut silver = table.silver_on(table.create(&silver_schema()).await).await;
+    let mut untold = made_at(1, 0, &[(1, "untold", 400)]);
+    let slot = untold.schema.index_of("_cdc_position").expect("a column of ours");
+    untold.changes[0].row.as_mut().expect("a row")[slot] = Value::Null;
+    commit(&mut silver, untold).await;
+    let refused = silver.write(truncating_at(batch(0, &[(2, None)]), 500)).await;
+    let reason = refused.expect_err("refused").to_string();
+    assert!(reason.contains("on_truncate: ignore") && reason.contains("-1"), "{reason}");
+    assert_eq!(table.names().await, expected(&[(1, "untold")]));
 }

@@ -73,13 +73,6 @@ impl KeyIndex {
         self.alive(entry)
     }
 
-    /// The same, unless the row came from one of these topics.
-    pub(crate) fn find_outside(&self, hash: u128, topics: &BTreeSet<Arc<str>>) -> Option<Location> {
-        let found = self.find(hash)?;
-        let file = self.file(found.ordinal)?;
-        (!topics.contains(&file.topic_partition.topic)).then_some(found)
-    }
-
     fn alive(&self, entry: &Entry) -> Option<Location> {
         let slot = &self.slots[entry.ordinal as usize];
         let alive = slot.file.is_some() && !slot.dead.contains(entry.position);
@@ -129,17 +122,17 @@ impl KeyIndex {
         }
     }
 
-    /// All rows that came from these topics are dead.
-    pub(crate) fn truncate(&mut self, topics: &BTreeSet<Arc<str>>) {
-        for slot in &mut self.slots {
-            let Some(file) = &slot.file else { continue };
-            if topics.contains(&file.topic_partition.topic) {
-                // A position is 32 bits wide, and so is the number of rows.
-                slot.dead.insert_range(0..file.rows as u32);
+    /// Rows are dead that these are: file and position.
+    pub(crate) fn kill(&mut self, is_dead: impl Fn(&DataFile, u32) -> bool) {
+        let slots = &mut self.slots;
+        self.entries.retain(|entry| {
+            let slot = &mut slots[entry.ordinal as usize];
+            let dies = slot.file.as_ref().is_some_and(|file| is_dead(file, entry.position));
+            if dies {
+                slot.dead.insert(entry.position);
             }
-        }
-        let slots = &self.slots;
-        self.entries.retain(|entry| !slots[entry.ordinal as usize].dead.contains(entry.position));
+            !dies
+        });
     }
 
     /// Keys with a row, and some whose row others have killed.

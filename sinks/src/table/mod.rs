@@ -17,18 +17,21 @@ mod placeholders;
 pub mod reader;
 pub mod settle;
 mod sweep;
+mod truncate;
 pub mod upsert;
 pub mod writer;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
 use lakebed_schemas::value::Value;
+
+pub use truncate::Truncated;
 
 /// How a table is written.
 #[derive(Debug, Clone, Default)]
@@ -73,8 +76,8 @@ pub struct KeyChange {
 /// Changes to apply to silver: at most one per key.
 #[derive(Debug, Clone, Default)]
 pub struct UpsertBatch {
-    /// Topics whose rows all go before the changes are applied: the source has truncated its table.
-    pub truncated: BTreeSet<Arc<str>>,
+    /// Rows that go before the changes are applied, by topic: the source has truncated its table.
+    pub truncated: BTreeMap<Arc<str>, Truncated>,
     /// Rows that go although no change names their keys.
     pub sweeps: Vec<Sweep>,
     /// The schema that the rows are in: the table's, or its successor with new columns (id 0).

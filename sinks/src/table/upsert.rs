@@ -1,7 +1,7 @@
 //! Silver: one row for each key. Every key is looked up, its old position dies and its new row
 //! lands in a new file, in one commit.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,6 +18,7 @@ use super::index::{KeyIndex, Location};
 use super::placeholders;
 use super::settle::{Rebase, Rebased, Settled, Settler};
 use super::sweep;
+use super::truncate::Taken;
 use super::writer::{self, FileRows};
 use super::{UpsertBatch, WriteOptions, WriteStats, Written};
 use crate::log::{DataFile, Head, MaintenanceReport, TableChange, TableLog};
@@ -211,20 +212,23 @@ impl UpsertTable {
         let schema = Arc::new(self.settler.log().assign_ids(&merged.schema));
         let hashes: Vec<u128> = batch.changes.iter().map(|change| key_hash(&change.key)).collect();
         refuse_repeated(&hashes)?;
-        let truncated = batch.truncated;
-        let stands = |hash| self.index.find_outside(hash, &truncated);
+        let taken = Taken::of(&self.storage, head, &batch.truncated).await?;
+        let stands = |hash| {
+            let place = self.index.find(hash)?;
+            let file = self.index.file(place.ordinal)?;
+            (!taken.has(file, place.position)).then_some(place)
+        };
         let changes = &mut batch.changes;
         let incomplete =
             placeholders::fill(&self.storage, &self.index, &schema, changes, &hashes, stands)
                 .await?;
         placeholders::tidy(&schema, changes);
-        let gone = head.files.values().filter(|live| is_of(&live.file, &truncated));
-        let deleted = gone.map(|live| live.file.rows - live.deleted.len()).sum();
+        let deleted = taken.in_head(head).values().map(RoaringBitmap::len).sum();
         let mut stats = WriteStats { incomplete, deleted, ..WriteStats::default() };
         let mut files = Files::new(&schema)?;
         let mut keys = Vec::with_capacity(hashes.len());
         for (hash, change) in hashes.into_iter().zip(batch.changes) {
-            let known = self.index.find_outside(hash, &truncated).is_some();
+            let known = stands(hash).is_some();
             let place = match change.row {
                 Some(row) => {
                     stats.rows += 1;
@@ -239,7 +243,7 @@ impl UpsertTable {
             keys.push((hash, place));
         }
         let known = head.schema.columns.len();
-        let plan = Plan { schema, known, truncated, keys, files: files.into_vec() };
+        let plan = Plan { schema, known, taken, keys, files: files.into_vec() };
         Ok(Some((plan, stats)))
     }
 }
@@ -267,19 +271,14 @@ fn refuse_repeated(hashes: &[u128]) -> Result<()> {
     Ok(())
 }
 
-/// Whether the rows of a file came from one of these topics.
-fn is_of(file: &DataFile, topics: &BTreeSet<Arc<str>>) -> bool {
-    topics.contains(&file.topic_partition.topic)
-}
-
 /// A batch, ready to be staged.
 struct Plan {
     /// The table's schema once the batch is in.
     schema: Arc<TableSchema>,
     /// How many columns the table had when the rows were planned; those behind them are new.
     known: usize,
-    /// Topics whose rows go.
-    truncated: BTreeSet<Arc<str>>,
+    /// Rows that go because the source was truncated.
+    taken: Taken,
     /// Key hash, and file (by index) and position of its new row; `None` deletes.
     keys: Vec<(u128, Option<(usize, u32)>)>,
     files: Vec<Arc<FileRows>>,
@@ -297,13 +296,8 @@ impl Plan {
             let file = index.file(ordinal).expect("the index finds only rows of files it has");
             *deleted.entry(file.path.clone()).or_default() |= positions;
         }
-        for (path, live) in &head.files {
-            if is_of(&live.file, &self.truncated) {
-                let mut rows = RoaringBitmap::new();
-                // A position is 32 bits wide, and so is the number of rows.
-                rows.insert_range(0..live.file.rows as u32);
-                deleted.insert(path.clone(), rows - &live.deleted);
-            }
+        for (path, rows) in self.taken.in_head(head) {
+            *deleted.entry(path).or_default() |= rows;
         }
         deleted.retain(|_, rows| !rows.is_empty());
         change.deleted = deleted;
@@ -331,17 +325,17 @@ impl Plan {
             let rows = file.rows.into_iter().map(|row| merged.remap(row)).collect();
             Arc::new(FileRows { rows, ..file })
         };
-        let Self { truncated, keys, files, .. } = self;
+        let Self { taken, keys, files, .. } = self;
         let files = files.into_iter().map(remap).collect();
         let known = log.head().schema.columns.len();
-        Ok(Some(Self { schema, known, truncated, keys, files }))
+        Ok(Some(Self { schema, known, taken, keys, files }))
     }
 
     /// Tells the index where the keys are now. `version` is the plan's commit, right on top of the
     /// version that the index answers for.
     fn enter(&self, index: &mut KeyIndex, staged: &[Arc<DataFile>], version: i64) {
-        if !self.truncated.is_empty() {
-            index.truncate(&self.truncated);
+        if !self.taken.is_empty() {
+            index.kill(|file, position| self.taken.has(file, position));
         }
         let ordinals: Result<Vec<u32>> =
             staged.iter().map(|file| index.add_file(file.clone())).collect();
