@@ -161,8 +161,9 @@ fn topic(entry: &str, name: &str, cluster: &broker::Cluster) -> Finding {
         Some(1) => Finding::Ok(format!("topic `{name}`: 1 partition")),
         Some(count) => Finding::note(
             format!("topic `{name}`: {count} partitions"),
-            "where keys change, declare REPLICA IDENTITY FULL on the source's table, or use one partition: \
-             an unchanged TOAST value cannot follow its row to another partition",
+            "where keys change and several processes are to read it, declare REPLICA IDENTITY FULL \
+             on the source's table: an unchanged TOAST value may not follow its row from one \
+             process to the other in time",
         ),
         None => Finding::problem(
             format!("topic `{name}` ({entry}) is not there"),

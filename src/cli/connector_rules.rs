@@ -373,8 +373,9 @@ fn truncates(connector: &Connector, expected: &Expected<'_>) -> Found {
     }
     found(
         "truncates are sent (`skipped.operations=none`) and a topic has several partitions: a \
-         truncate is in one of them, with no order to the others",
-        "use one partition, or leave `skipped.operations` at its default",
+         truncate halts its table after an incremental snapshot, whose rows do not tell whether \
+         they were there before it, and where several processes read the topic",
+        "use one partition, or one process and no incremental snapshots, or `on_truncate: ignore`",
     )
 }
 

@@ -3,7 +3,9 @@
 //! The two layers are written at the same time and each owns its checkpoint. Silver does not exist
 //! until the first row tells its columns.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod facts;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,22 +13,19 @@ use lakebed_schemas::bronze;
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::config::Start;
 use lakebed_schemas::position::{Checkpoint, NextOffset, TopicPartition};
-use lakebed_schemas::value::Value;
 use lakebed_sinks::log::{Head, TableLog, TableOptions};
 use lakebed_sinks::storage::Storage;
 use lakebed_sinks::table::append::AppendTable;
 use lakebed_sinks::table::upsert::UpsertTable;
 use lakebed_sinks::table::{WriteOptions, Written};
 use lakebed_sinks::{Error, ErrorKind, Format};
-use tracing::{debug, warn};
+use tracing::warn;
 
-use super::floors::{Floor, FloorFiles};
-use super::kept_rows::{KeptFile, KeptFiles, KeptRow};
+use super::kept_rows::KeptFile;
 use super::schema_texts::SchemaTexts;
 use super::sealed::Sealed;
 use super::starts::LateStarts;
 use crate::dead_letter::{DeadLetter, DeadLetters};
-use crate::fold::DepartedRow;
 use crate::group_metadata;
 use crate::metrics::{TableMetrics, TableState};
 use crate::source::{GroupOffset, View};
@@ -369,91 +368,6 @@ impl Layers {
         self.options.metrics.truncated(sealed.passed_over);
         self.commits += 1;
         Outcome::Written(BatchWritten { rows: sealed.rows, bronze_version, silver_version, kept })
-    }
-
-    fn floor_files(&self) -> Option<FloorFiles> {
-        self.options.silver.as_ref().map(|place| FloorFiles::new(place.storage.clone()))
-    }
-
-    /// Writes down where topics were truncated, before anything that follows from it is committed.
-    async fn keep_floors(&self, floors: &[(Arc<str>, Floor)]) -> Result<(), Error> {
-        let Some(files) = self.floor_files() else { return Ok(()) };
-        for (topic, floor) in floors {
-            files.write(topic, floor).await?;
-        }
-        Ok(())
-    }
-
-    /// Where a topic was truncated, if it was.
-    ///
-    /// # Errors
-    /// When storage does not answer or the file cannot be read.
-    pub(super) async fn read_floor(&self, topic: &str) -> Result<Option<Floor>, Error> {
-        match self.floor_files() {
-            Some(files) => files.read(topic).await,
-            None => Ok(None),
-        }
-    }
-
-    fn kept_files(&self) -> Option<KeptFiles> {
-        self.options.silver.as_ref().map(|place| KeptFiles::new(place.storage.clone()))
-    }
-
-    /// Writes down what rows were that the batch deletes, as far as a later one will ask for them:
-    /// once it is committed, nothing else knows.
-    async fn keep_departed(
-        &mut self,
-        departed: &[DepartedRow],
-        schema: Option<&TableSchema>,
-    ) -> Result<Option<KeptFile>, Error> {
-        let (Some(files), Some(schema)) = (self.kept_files(), schema) else { return Ok(None) };
-        if departed.is_empty() {
-            return Ok(None);
-        }
-        let mut stored = vec![None; departed.len()];
-        let mut columns: Vec<&str> = Vec::new();
-        if let Some(silver) = &mut self.silver {
-            let table = silver.head().schema.clone();
-            columns.extend(schema.columns.iter().map(|column| column.name.as_str()));
-            columns.retain(|name| table.index_of(name).is_some());
-            let keys: Vec<Vec<Value>> =
-                departed.iter().map(|row| row.from.as_ref().unwrap_or(&row.key).clone()).collect();
-            stored = silver.rows_of(&keys, &columns).await?;
-        }
-        let rows = departed.iter().zip(stored);
-        let rows: Vec<KeptRow> = rows
-            .filter_map(|(row, stored)| KeptRow::of(row, schema, &columns, stored.as_deref()))
-            .collect();
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        files.write(rows).await.map(Some)
-    }
-
-    /// Rows that left their keys in batches that are not known here: of the process before this
-    /// one, or of another that has some of the topic's partitions.
-    ///
-    /// # Errors
-    /// When storage does not answer or a file cannot be read.
-    pub(super) async fn read_kept(
-        &self,
-        known: &BTreeSet<Arc<str>>,
-    ) -> Result<Vec<KeptFile>, Error> {
-        match self.kept_files() {
-            Some(files) => files.read(known).await,
-            None => Ok(Vec::new()),
-        }
-    }
-
-    /// Removes files that nobody needs any more. One that stays harms nothing and is removed when
-    /// it is old.
-    pub(super) async fn remove_kept(&self, spent: Vec<Arc<str>>) {
-        let Some(files) = self.kept_files() else { return };
-        for path in spent {
-            if let Err(failure) = files.remove(&path).await {
-                debug!(path = %path, error = %failure.chain(), "could not remove a kept row");
-            }
-        }
     }
 
     /// Notes one layer's result; `Err` holds what must happen instead of going on.

@@ -6,8 +6,8 @@
 //! below its own. After a commit nothing can fail the batch; what follows is reported, not awaited.
 
 mod epochs;
-mod ghosts;
 mod floors;
+mod ghosts;
 mod intake;
 mod invented_keys;
 mod kept_rows;
@@ -22,6 +22,7 @@ mod sealed;
 mod silver_rows;
 mod starts;
 mod waiting;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use intake::{Intake, Taken};
-use waiting::{Outlook, Pushed, Waiting};
+use waiting::{Pushed, Waiting};
 
 pub(crate) use epochs::stamp_as_noted;
 pub use layers::{LayerOptions, LayerPlace, Layers};
@@ -53,12 +54,6 @@ const RETRY_LONGEST: Duration = Duration::from_secs(30);
 
 /// How long a flush may wait for the second half of a key change that is in the log already.
 const KEY_CHANGE_WAIT: Duration = Duration::from_secs(5);
-
-/// How often storage is asked what other processes have read, while something waits for it.
-const ASK_OTHERS_EVERY: Duration = Duration::from_secs(1);
-
-/// How long other processes are not waited for again after one has not answered in time.
-const OTHERS_PASSED_OVER: Duration = Duration::from_secs(60);
 
 /// What to do where the log and the table do not fit together.
 #[derive(Debug, Clone, Copy)]
@@ -405,59 +400,6 @@ impl Worker {
                 self.halt(&reason, true);
             }
         }
-    }
-
-    /// Has those partitions go on that have what they waited for.
-    fn let_go_on(&mut self) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        while let Some(records) = self.waiting.release(|tp, wait| self.open.has_come(tp, wait)) {
-            self.intake.put_back(records);
-        }
-        self.open.watch(!self.waiting.is_empty());
-    }
-
-    /// Goes on with what waits in vain, after asking what other processes have read.
-    async fn look_at_waits(&mut self) {
-        let asked_lately = self.others_asked.is_some_and(|at| at.elapsed() < ASK_OTHERS_EVERY);
-        if !asked_lately && self.waiting.partitions().any(|tp| !self.open.has_all(&tp.topic)) {
-            self.others_asked = Some(Instant::now());
-            match self.layers.read_kept(&self.open.kept_files()).await {
-                Ok(kept) => self.open.keep(kept),
-                Err(failure) => warn!(table = %self.name, error = %failure.chain(),
-                                      "could not look up what other processes have read"),
-            }
-        }
-        self.take_in().await;
-        self.give_up_waits();
-        self.take_in().await;
-    }
-
-    fn give_up_waits(&mut self) {
-        let others_failed = self.others_failed.is_some_and(|at| at.elapsed() < OTHERS_PASSED_OVER);
-        let others = match others_failed {
-            true => Duration::ZERO,
-            false => KEY_CHANGE_WAIT + self.open.max_age(),
-        };
-        let generations = &self.generations;
-        let beside = |tp: &TopicPartition| {
-            let others = generations.keys().filter(|other| other.topic == tp.topic && *other != tp);
-            others.cloned().collect()
-        };
-        let outlook = Outlook {
-            ours: &beside,
-            has_all: &|tp| self.open.has_all(&tp.topic),
-            seen: &|tp| self.open.seen(tp).cloned(),
-            patience: [KEY_CHANGE_WAIT, others],
-        };
-        let Some((tp, records)) = self.waiting.look(&outlook) else { return };
-        warn!(table = %self.name, %tp,
-              "a record that needs another partition to be read first goes on without it");
-        if !self.open.has_all(&tp.topic) {
-            self.others_failed = Some(Instant::now());
-        }
-        self.intake.put_back(records);
     }
 
     /// Lets go of what waits and is not ours any more.

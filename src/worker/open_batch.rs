@@ -3,7 +3,9 @@
 //! Invariant: each layer's delta covers exactly the records that it has taken, from its own stored
 //! next offset on. A record that a layer holds already extends nothing there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod beside;
+
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,15 +19,13 @@ use lakebed_schemas::value::Value;
 use lakebed_schemas::wire::{SchemaId, SchemaText};
 use lakebed_sinks::table::{AppendBatch, UpsertBatch};
 
-use super::floors::Floor;
-use super::kept_rows::KeptFile;
 use super::layers::Layers;
 use super::lookout::Lookout;
 use super::progress::Progress;
 use super::repeats::{Repeats, Standing};
 use super::sealed::Sealed;
 use super::silver_rows::{Place, Refused, SilverRows};
-use super::waiting::{Pushed, Resumed, SourcePlace, Until, Wait};
+use super::waiting::{Pushed, Resumed, SourcePlace};
 use crate::dead_letter::DeadLetter;
 use crate::fold;
 use crate::metrics::TableMetrics;
@@ -288,98 +288,18 @@ impl OpenBatch {
         }
         self.taken_bytes += weight;
         self.records += 1;
-        if self.opened.is_none() {
-            self.opened = Some(Instant::now());
-            self.metrics.buffered_since(self.opened);
-        }
+        self.begin();
         if let Some((reason, topic)) = error {
             self.dead_letters.push(DeadLetter { message, reason, topic });
         }
         Ok(Pushed::Taken)
     }
 
-    /// What a record waits for, if it does. One that does nothing waits for nothing.
-    fn wait_of(&mut self, place: Place<'_>, decoded: &Decoded, standing: Standing) -> Option<Wait> {
-        let silver = self.silver.as_mut()?;
-        let until = if silver.lacks_partitions(place, decoded) {
-            Until::AllRead
-        } else if standing.repeated {
-            return None;
-        } else {
-            Until::Departed(silver.awaits(place, decoded)?)
-        };
-        Some(Wait { until, standing, place: SourcePlace::of(decoded) })
-    }
-
-    /// Whether what a record waits for has been read.
-    pub(super) fn has_come(&self, tp: &TopicPartition, wait: &Wait) -> bool {
-        self.silver.as_ref().is_none_or(|silver| match &wait.until {
-            Until::Departed(moved) => silver.is_known(moved),
-            Until::AllRead => silver.has_all(&tp.topic),
-        })
-    }
-
-    /// Notes from now on how far partitions have got in the source's log, or no longer.
-    pub(super) fn watch(&mut self, is_on: bool) {
-        if is_on != self.seen.is_some() {
-            self.seen = is_on.then(BTreeMap::new);
+    fn begin(&mut self) {
+        if self.opened.is_none() {
+            self.opened = Some(Instant::now());
+            self.metrics.buffered_since(self.opened);
         }
-    }
-
-    /// How far a partition has got in the source's log since this is watched.
-    pub(super) fn seen(&self, tp: &TopicPartition) -> Option<&SourcePlace> {
-        self.seen.as_ref()?.get(tp)
-    }
-
-    fn look_at(&mut self, tp: &TopicPartition, decoded: &Decoded) {
-        if let (Some(seen), Some(place)) = (&mut self.seen, SourcePlace::of(decoded)) {
-            seen.insert(tp.clone(), place);
-        }
-    }
-
-    /// Whether all partitions of a topic are read here.
-    pub(super) fn has_all(&self, topic: &str) -> bool {
-        self.silver.as_ref().is_none_or(|silver| silver.has_all(topic))
-    }
-
-    /// Notes which partitions are read here.
-    pub(super) fn set_read<'a>(&mut self, partitions: impl Iterator<Item = &'a TopicPartition>) {
-        let mut read: HashMap<Arc<str>, usize> = HashMap::new();
-        partitions.for_each(|tp| *read.entry(tp.topic.clone()).or_default() += 1);
-        if let Some(silver) = &mut self.silver {
-            silver.set_read(read);
-        }
-    }
-
-    /// Takes over where a topic was truncated.
-    pub(super) fn learn_floor(&mut self, topic: Arc<str>, floor: Floor) {
-        if let Some(silver) = &mut self.silver {
-            silver.floors().learn(topic, floor);
-        }
-    }
-
-    /// After a commit: where topics were truncated is written down.
-    pub(super) fn floors_written(&mut self) {
-        if let Some(silver) = &mut self.silver {
-            silver.floors().written();
-        }
-    }
-
-    /// Files of rows that left their keys, as far as they are known.
-    pub(super) fn kept_files(&mut self) -> BTreeSet<Arc<str>> {
-        self.silver.as_mut().map(|silver| silver.kept().files()).unwrap_or_default()
-    }
-
-    /// Takes over rows that left their keys.
-    pub(super) fn keep(&mut self, files: impl IntoIterator<Item = KeptFile>) {
-        if let Some(silver) = &mut self.silver {
-            silver.keep(files);
-        }
-    }
-
-    /// After a commit: the files of rows that left their keys and that nobody needs any more.
-    pub(super) fn spent_files(&mut self) -> Vec<Arc<str>> {
-        self.silver.as_mut().map(|silver| silver.kept().committed()).unwrap_or_default()
     }
 
     /// Brings a record into silver, or sees whether it could be, where silver has it: both layers go
