@@ -56,8 +56,10 @@ impl Floors {
     }
 
     fn set(&mut self, topic: Arc<str>, floor: Floor, is_written: bool) {
-        let known = self.topics.get_mut(&topic);
-        if let Some(known) = known.filter(|known| known.floor.position >= floor.position) {
+        let is_no_lower = |known: &Held| {
+            is_before(&known.floor.position, &floor.position).is_some_and(|is_before| !is_before)
+        };
+        if let Some(known) = self.topics.get_mut(&topic).filter(|known| is_no_lower(known)) {
             known.passed.clear();
             return;
         }

@@ -116,7 +116,7 @@ async fn before(
     let unknown = || {
         Error::invalid(format!(
             "a truncate, and rows of {} do not tell whether they were there before it (rows of an \
-             incremental snapshot do not): set `on_truncate: ignore` to keep all rows, or build the \
+             incremental snapshot or of another epoch do not): set `on_truncate: ignore` to keep all rows, or build the \
              table anew",
             live.file.topic_partition
         ))

@@ -166,7 +166,7 @@ impl SilverRows {
             self.fold.truncate_before(tp, position, was_before).map_err(|other| {
                 format!(
                     "rows of {other} do not tell whether they were there before it (those of an \
-                     incremental snapshot do not)"
+                     incremental snapshot or of another epoch do not)"
                 )
             })?;
         }
