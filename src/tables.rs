@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakebed_schemas::config::{
-    ResolvedConfig, ResolvedTable, S3Encryption, Secret, TableFormat, TablePath,
+    CatalogKind, DeltaColumns, ResolvedConfig, ResolvedTable, S3Encryption, Secret, TableFormat,
+    TablePath,
 };
 use lakebed_schemas::decoder::{DecodeOptions, Decoder};
 use lakebed_schemas::evolve::Rules;
 use lakebed_sinks::aws::{Aws, AwsOptions};
+use lakebed_sinks::catalog::glue::{Glue, GlueOptions};
+use lakebed_sinks::catalog::{Catalog, Entry};
 use lakebed_sinks::log::{Retention, TableOptions};
 use lakebed_sinks::storage::{Encryption, S3Options, Storage};
 use lakebed_sinks::{Error, Format};
@@ -31,7 +34,7 @@ const QUIET_EVERY: Duration = Duration::from_secs(300);
 /// The tables of a configuration.
 pub struct ConfiguredTables {
     config: Arc<ResolvedConfig>,
-    lake: Storage,
+    lake: OpenLake,
     options: TableOptions,
     only: Option<String>,
     metrics: Arc<Metrics>,
@@ -50,7 +53,7 @@ impl ConfiguredTables {
     /// When a schema registry's client cannot be made.
     pub fn new(
         config: Arc<ResolvedConfig>,
-        lake: Storage,
+        lake: OpenLake,
         owner: String,
         only: Option<String>,
         telemetry: &Telemetry,
@@ -63,7 +66,7 @@ impl ConfiguredTables {
         Ok(Self {
             registries,
             metrics: telemetry.metrics.clone(),
-            schema_texts: Arc::new(SchemaTexts::new(&lake)),
+            schema_texts: Arc::new(SchemaTexts::new(&lake.storage)),
             quiet_every: QUIET_EVERY,
             config,
             lake,
@@ -95,7 +98,8 @@ impl ConfiguredTables {
     fn layers(&self, entry: &ResolvedTable, name: &str, label: &str) -> LayerOptions {
         let place = |path: Option<TablePath>| {
             path.map(|path| LayerPlace {
-                storage: self.lake.child(&path.relative()),
+                storage: self.lake.storage.child(&path.relative()),
+                catalog: self.lake.catalog.table(&path.database, &path.name),
                 metrics: self.metrics.table(&path.to_string()),
                 name: path.to_string(),
             })
@@ -199,15 +203,27 @@ pub fn silver_rules(entry: &ResolvedTable) -> SilverRules {
     }
 }
 
-/// The lake's storage as the configuration describes it. Nothing is asked of it yet.
+/// A lake, ready to be asked.
+pub struct OpenLake {
+    /// Where its objects are.
+    pub storage: Storage,
+    /// Where its tables are looked up.
+    pub catalog: Catalog,
+}
+
+/// The lake as the configuration describes it. Nothing is asked of it yet.
 ///
 /// # Errors
 /// When the location or the S3 settings cannot be used.
-pub async fn open_lake(config: &ResolvedConfig) -> Result<Storage, Error> {
+pub async fn open_lake(config: &ResolvedConfig) -> Result<OpenLake, Error> {
     let s3 = &config.lake.s3;
     let aws = match config.lake.location.starts_with("s3://") {
         true => Some(Aws::load(&aws_options(config)).await?),
         false => None,
+    };
+    let catalog = match (&aws, config.lake.catalog.kind) {
+        (Some(aws), CatalogKind::Glue) => Catalog::Glue(Glue::new(aws, glue_options(config))),
+        _ => Catalog::Filesystem,
     };
     let options = S3Options {
         aws,
@@ -219,7 +235,60 @@ pub async fn open_lake(config: &ResolvedConfig) -> Result<Storage, Error> {
             S3Encryption::SseKms => Encryption::Kms(s3.kms_key_id.clone()),
         }),
     };
-    Storage::open(&config.lake.location, &options)
+    Ok(OpenLake { storage: Storage::open(&config.lake.location, &options)?, catalog })
+}
+
+fn glue_options(config: &ResolvedConfig) -> GlueOptions {
+    let catalog = &config.lake.catalog;
+    GlueOptions {
+        region: catalog.region.clone(),
+        endpoint: catalog.endpoint.clone(),
+        catalog_id: catalog.catalog_id.clone(),
+        create_databases: catalog.create_databases,
+        placeholder_columns: catalog.delta_columns == DeltaColumns::Placeholder,
+        ..GlueOptions::default()
+    }
+}
+
+impl OpenLake {
+    /// Makes sure that commits can be made here: that the storage refuses to overwrite, and that
+    /// the catalog has the databases, which it gets where the configuration says so.
+    ///
+    /// # Errors
+    /// When something is missing, or does not answer.
+    pub async fn prepare(&self, config: &ResolvedConfig) -> Result<(), Error> {
+        if !self.storage.is_local() {
+            self.storage.require_conditional_puts().await?;
+        }
+        let Catalog::Glue(glue) = &self.catalog else { return Ok(()) };
+        for database in databases(config) {
+            if glue.has_database(&database).await? {
+                continue;
+            }
+            if !glue.creates_databases() {
+                return Err(Error::invalid(format!(
+                    "there is no Glue database `{database}`: create it, or set \
+                     `lake.catalog.create_databases: true`"
+                )));
+            }
+            glue.create_database(&database).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Every database of a configuration, those of current rows first.
+pub fn databases(config: &ResolvedConfig) -> Vec<String> {
+    let layers = || config.tables.iter().map(|table| &table.layers);
+    let silver = layers().filter_map(|layers| layers.silver.clone());
+    let bronze = layers().filter_map(|layers| layers.bronze.clone());
+    let mut databases: Vec<String> = Vec::new();
+    for database in silver.chain(bronze) {
+        if !databases.contains(&database) {
+            databases.push(database);
+        }
+    }
+    databases
 }
 
 /// What the configuration says of region and credentials, for everything on AWS.
@@ -236,13 +305,14 @@ pub fn aws_options(config: &ResolvedConfig) -> AwsOptions {
     }
 }
 
-/// How tables are opened: the same for all of a configuration.
+/// How tables are opened: the same for all of a configuration, but for their place in its catalog.
 pub fn table_options(config: &ResolvedConfig, owner: String) -> TableOptions {
     TableOptions {
         sink_id: config.lake.sink_id.clone(),
         cluster: None,
         owner,
         retention: Retention { versions_min: config.versions_min, age_min: config.age_min },
+        catalog: Entry::Filesystem,
     }
 }
 

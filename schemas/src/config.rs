@@ -26,7 +26,8 @@ use serde::Deserialize;
 pub use hidden::{Mask, MaskingSetting};
 pub use kafka::{Connect, Kafka, Mechanism, Protocol, Security};
 pub use lake::{
-    Catalog, CatalogKind, Lake, LayerSetting, LayersSetting, Reader, S3, S3Encryption, TableFormat,
+    Catalog, CatalogKind, DeltaColumns, Lake, LayerSetting, LayersSetting, Reader, S3,
+    S3Encryption, TableFormat,
 };
 pub use librdkafka::OWNED_PROPERTIES;
 pub use limits::{Limits, NEW_COLUMNS_PER_HOUR, ResolvedLimits};

@@ -7,6 +7,7 @@
 //! on different Arrow versions.
 
 pub mod aws;
+pub mod catalog;
 mod clock;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod conformance;

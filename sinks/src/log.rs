@@ -14,6 +14,7 @@ use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use crate::Result;
+use crate::catalog::Entry;
 
 /// Smallest, largest and missing values of one column in one file.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,6 +190,8 @@ pub struct TableOptions {
     pub owner: String,
     /// How much history stays.
     pub retention: Retention,
+    /// Where readers look the table up.
+    pub catalog: Entry,
 }
 
 /// The log of one table in one format.

@@ -2,7 +2,8 @@
 
 use lakebed_schemas::column::TableSchema;
 
-use crate::delta::{self, storage_schema};
+use crate::catalog::Entry;
+use crate::delta::{self, DeltaLog, RegisteredLog, storage_schema};
 use crate::iceberg::IcebergLog;
 use crate::log::{TableLog, TableOptions};
 use crate::storage::Storage;
@@ -33,7 +34,7 @@ pub async fn create_or_open(
         }
         Format::Delta => {
             let schema = storage_schema(schema);
-            Box::new(delta::create_or_open(storage, options, &schema).await?)
+            registered(delta::create_or_open(storage, options, &schema).await?, options).await
         }
     })
 }
@@ -52,10 +53,21 @@ pub async fn open(
             let log = IcebergLog::open(storage.clone(), options.clone()).await?;
             log.map(|log| Box::new(log) as Box<dyn TableLog>)
         }
-        Format::Delta => {
-            delta::open(storage, options).await?.map(|log| Box::new(log) as Box<dyn TableLog>)
-        }
+        Format::Delta => match delta::open(storage, options).await? {
+            Some(log) => Some(registered(log, options).await),
+            None => None,
+        },
     })
+}
+
+/// The log, told to the catalog that its options name.
+async fn registered(log: DeltaLog, options: &TableOptions) -> Box<dyn TableLog> {
+    match &options.catalog {
+        Entry::Glue(entry) if entry.registers() => {
+            Box::new(RegisteredLog::new(log, entry.clone()).await)
+        }
+        _ => Box::new(log),
+    }
 }
 
 /// Opens an older version of a table, for reading only.

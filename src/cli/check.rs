@@ -4,10 +4,12 @@ use std::fmt;
 
 use lakebed_schemas::config::{BadRecords, ResolvedConfig, Routed, TableFormat, TablePath, Topics};
 use lakebed_sinks::Format;
+use lakebed_sinks::catalog::Catalog;
 use lakebed_sinks::storage::{Probe, Storage};
 
 use super::lake::{self, Lake};
 use super::{Failure, broker, next_move, print, registry_rules, source_rules};
+use crate::tables;
 
 /// Topics looked at more closely, at most: a wide pattern should not make this slow.
 const TOPICS_MAX: usize = 200;
@@ -112,8 +114,9 @@ pub(super) async fn check(config: &ResolvedConfig) -> Result<(), Failure> {
             let found = storage(lake.storage()).await;
             let reachable = !matches!(found.first(), Some(Finding::Problem(..)));
             report.tell(found)?;
+            report.tell(databases(config, &lake).await)?;
             if reachable {
-                report.tell(tables(config, &lake, &routed).await)?;
+                report.tell(each_table(config, &lake, &routed).await)?;
             }
         }
     }
@@ -225,8 +228,28 @@ async fn storage(storage: &Storage) -> Vec<Finding> {
     }
 }
 
+/// Whether the catalog has the databases and lets us look.
+async fn databases(config: &ResolvedConfig, lake: &Lake) -> Vec<Finding> {
+    let Catalog::Glue(glue) = lake.catalog() else { return Vec::new() };
+    let mut findings = Vec::new();
+    for name in tables::databases(config) {
+        findings.push(match glue.has_database(&name).await {
+            Err(error) => Finding::error(format!("Glue database `{name}` cannot be seen"), &error),
+            Ok(true) => Finding::Ok(format!("Glue database `{name}`")),
+            Ok(false) if glue.creates_databases() => Finding::Ok(format!(
+                "Glue database `{name}` is not there yet; `lakebed run` makes it"
+            )),
+            Ok(false) => Finding::problem(
+                format!("there is no Glue database `{name}`"),
+                "create it, or set `lake.catalog.create_databases: true`",
+            ),
+        });
+    }
+    findings
+}
+
 /// Whether the tables that are there can be gone on with.
-async fn tables(config: &ResolvedConfig, lake: &Lake, routed: &[Routed]) -> Vec<Finding> {
+async fn each_table(config: &ResolvedConfig, lake: &Lake, routed: &[Routed]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for table in routed {
         let entry = &config.tables[table.entry];

@@ -1,17 +1,19 @@
 //! The lake as the reading commands see it: which tables there are, and opening one.
 
 use lakebed_schemas::config::{ResolvedConfig, TablePath};
+use lakebed_sinks::catalog::Catalog;
 use lakebed_sinks::log::{TableLog, TableOptions};
 use lakebed_sinks::storage::Storage;
 use lakebed_sinks::{Error, Format, Result};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use crate::tables;
+use crate::tables::{self, OpenLake};
 
 /// The lake of a configuration.
 pub(super) struct Lake {
     storage: Storage,
+    catalog: Catalog,
     options: TableOptions,
     /// Databases in which the configuration keeps current rows, then those of logs.
     databases: Vec<String>,
@@ -26,17 +28,13 @@ pub(super) struct OpenTable {
 
 impl Lake {
     pub(super) async fn open(config: &ResolvedConfig) -> Result<Self> {
-        let layers = || config.tables.iter().map(|table| &table.layers);
-        let silver = layers().filter_map(|layers| layers.silver.clone());
-        let bronze = layers().filter_map(|layers| layers.bronze.clone());
-        let mut databases: Vec<String> = Vec::new();
-        for database in silver.chain(bronze) {
-            if !databases.contains(&database) {
-                databases.push(database);
-            }
-        }
         let options = tables::table_options(config, "lakebed command line".to_owned());
-        Ok(Self { storage: tables::open_lake(config).await?, options, databases })
+        let OpenLake { storage, catalog } = tables::open_lake(config).await?;
+        Ok(Self { storage, catalog, options, databases: tables::databases(config) })
+    }
+
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     pub(super) fn storage(&self) -> &Storage {
@@ -51,10 +49,12 @@ impl Lake {
     ) -> Result<Option<OpenTable>> {
         let storage = self.storage.child(&path.relative());
         let Some(format) = format_at(&storage).await? else { return Ok(None) };
+        let catalog = self.catalog.read_only_table(&path.database, &path.name);
+        let options = TableOptions { catalog, ..self.options.clone() };
         let log = match version {
-            None => lakebed_sinks::open(format, &storage, &self.options).await?,
+            None => lakebed_sinks::open(format, &storage, &options).await?,
             Some(version) => {
-                Some(lakebed_sinks::open_at(format, &storage, &self.options, version).await?)
+                Some(lakebed_sinks::open_at(format, &storage, &options, version).await?)
             }
         };
         Ok(log.map(|log| OpenTable { storage, format, log }))

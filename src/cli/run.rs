@@ -117,9 +117,7 @@ async fn run_pipeline(
         false => None,
     };
     let lake = tables::open_lake(&config).await?;
-    if !lake.is_local() {
-        lake.require_conditional_puts().await?;
-    }
+    lake.prepare(&config).await?;
     let tables = ConfiguredTables::new(
         config.clone(),
         lake,

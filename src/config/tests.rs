@@ -343,10 +343,6 @@ fn what_is_not_built_is_refused_by_name() {
     let entry = |line: &str| format!("{SMALLEST}    {line}\n");
     let cases = [
         (
-            with("format: iceberg", "format: iceberg\n  catalog: { type: glue }"),
-            "`lake.catalog.type`: the Glue catalog",
-        ),
-        (
             with("format: iceberg", "format: iceberg\n  catalog: { type: rest }"),
             "`lake.catalog.type`: the Iceberg REST catalog",
         ),
@@ -467,4 +463,28 @@ fn a_relative_location_starts_from_the_files_folder() {
 fn a_key_without_value_is_not_given_and_an_unknown_one_still_refused() {
     accepted(&format!("{SMALLEST}    key:\nbatch:\nmaintenance:\n"));
     assert!(refused(&format!("{SMALLEST}mantenance:\n")).contains("did you mean `maintenance`?"));
+}
+
+#[test]
+fn a_glue_catalog_is_on_s3_and_has_its_own_settings_only() {
+    let on_s3 = |catalog: &str| {
+        let text = with("format: iceberg", &format!("format: iceberg\n  catalog: {catalog}"));
+        text.replace("location: /lake", "location: s3://bucket/lake")
+    };
+    let all = "{ type: glue, region: eu-west-1, catalog_id: '123456789012', endpoint: 'https://e', \
+               create_databases: true, delta_columns: placeholder }";
+    let config = accepted(&on_s3(all));
+    assert!(config.lake.catalog.create_databases);
+
+    let local = with("format: iceberg", "format: iceberg\n  catalog: { type: glue }");
+    let cases = [
+        (local, "lake.location"),
+        (on_s3("{ type: glue, uri: 'http://x' }"), "lake.catalog.uri"),
+        (on_s3("{ type: glue, endpoint: x }"), "lake.catalog.endpoint"),
+        (on_s3("{ type: filesystem, create_databases: true }"), "lake.catalog.create_databases"),
+    ];
+    for (text, key) in cases {
+        let error = refused(&text);
+        assert!(error.contains(&format!("`{key}`")), "{error}");
+    }
 }

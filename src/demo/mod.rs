@@ -321,7 +321,7 @@ impl Source for Observed {
 /// Reads silver back and compares it with the shop; gives the number of rows.
 async fn compare(config: &ResolvedConfig, expected: &BTreeMap<i64, Order>) -> Result<u64, String> {
     let lake = tables::open_lake(config).await.map_err(|error| error.chain())?;
-    let storage = lake.child("silver/public_orders");
+    let storage = lake.storage.child("silver/public_orders");
     let options = tables::table_options(config, "demo".into());
     let format = tables::format(config.tables[0].format);
     let log = lakebed_sinks::open(format, &storage, &options).await.map_err(|e| e.chain())?;

@@ -80,6 +80,7 @@ impl World {
             cluster: None,
             owner: "test".to_owned(),
             retention: Retention::default(),
+            catalog: Default::default(),
         }
     }
 

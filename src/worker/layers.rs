@@ -13,6 +13,7 @@ use lakebed_schemas::bronze;
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::config::Start;
 use lakebed_schemas::position::{Checkpoint, NextOffset, TopicPartition};
+use lakebed_sinks::catalog::Entry;
 use lakebed_sinks::log::{Head, TableLog, TableOptions};
 use lakebed_sinks::storage::Storage;
 use lakebed_sinks::table::append::AppendTable;
@@ -62,6 +63,8 @@ pub struct LayerPlace {
     pub name: String,
     /// Where it lies.
     pub storage: Storage,
+    /// Where readers look it up.
+    pub catalog: Entry,
     /// Its counts.
     pub metrics: TableMetrics,
 }
@@ -126,17 +129,17 @@ impl Layers {
             (Some(bronze), _) => drop(bronze.refresh().await?),
             (None, Some(place)) => {
                 let storage = place.storage.clone();
-                let log = create_or_open(&self.options, &storage, &bronze::schema()).await?;
+                let log = create_or_open(&self.options, place, &bronze::schema()).await?;
                 self.bronze = Some(AppendTable::open(storage, log, WriteOptions::default()).await?);
             }
             (None, None) => {}
         }
         match (&mut self.silver, &self.options.silver) {
             (Some(silver), _) => drop(silver.refresh().await?),
-            (None, Some(LayerPlace { storage, .. })) => {
+            (None, Some(place)) => {
                 // Ours of an earlier life, or made by another member of the group meanwhile.
-                let log =
-                    lakebed_sinks::open(self.options.format, storage, &self.options.table).await?;
+                let (storage, options) = (&place.storage, table_options(&self.options, place));
+                let log = lakebed_sinks::open(self.options.format, storage, &options).await?;
                 if let Some(log) = log {
                     self.silver = Some(open_silver(storage, log).await?);
                 }
@@ -416,7 +419,7 @@ impl Layers {
         let (None, Some(schema), Some(place)) = (&self.silver, schema, &self.options.silver) else {
             return Ok(());
         };
-        let log = create_or_open(&self.options, &place.storage, schema).await?;
+        let log = create_or_open(&self.options, place, schema).await?;
         self.silver = Some(open_silver(&place.storage, log).await?);
         Ok(())
     }
@@ -460,12 +463,18 @@ fn memos(head: Option<&Head>) -> &BTreeMap<String, String> {
     head.map_or(&NONE, |head| &head.memos)
 }
 
+/// How the table of one layer is opened.
+fn table_options(options: &LayerOptions, place: &LayerPlace) -> TableOptions {
+    TableOptions { catalog: place.catalog.clone(), ..options.table.clone() }
+}
+
 async fn create_or_open(
     options: &LayerOptions,
-    storage: &Storage,
+    place: &LayerPlace,
     schema: &TableSchema,
 ) -> Result<Box<dyn TableLog>, Error> {
-    lakebed_sinks::create_or_open(options.format, storage, &options.table, schema).await
+    let of_table = table_options(options, place);
+    lakebed_sinks::create_or_open(options.format, &place.storage, &of_table, schema).await
 }
 
 async fn open_silver(storage: &Storage, log: Box<dyn TableLog>) -> Result<UpsertTable, Error> {

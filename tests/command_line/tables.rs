@@ -63,6 +63,7 @@ async fn make(lake: &Path, format: Format) -> [i64; 2] {
         cluster: None,
         owner: "test".to_owned(),
         retention: Retention::default(),
+        catalog: Default::default(),
     };
     let log = lakebed_sinks::create_or_open(format, &storage, &options, &schema()).await;
     let log = log.expect("created");

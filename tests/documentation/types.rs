@@ -124,6 +124,7 @@ async fn columns_of(record: &str, format: TableFormat) -> Vec<String> {
         cluster: None,
         owner: "test".to_owned(),
         retention: Retention::default(),
+        catalog: Default::default(),
     };
     let format = lakebed::tables::format(format);
     let made = lakebed_sinks::create_or_open(format, &storage, &options, &schema).await;

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pyiceberg.table import StaticTable
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.table import StaticTable, Table
 
 from parts.s3 import S3
 from readers import places
@@ -11,17 +12,34 @@ from readers.rows import Row, from_arrow
 
 def table(place: str | Path, s3: S3 | None = None) -> StaticTable:
     """The table itself, for tests that look at schemas, snapshots or files."""
-    properties = {}
-    if s3 is not None:
-        properties = {
-            "s3.endpoint": s3.endpoint,
-            "s3.region": s3.region,
-            "s3.access-key-id": s3.access_key,
-            "s3.secret-access-key": s3.secret_key,
-            "s3.force-virtual-addressing": "false",
-        }
+    properties = {} if s3 is None else _s3_properties(s3)
     return StaticTable.from_metadata(places.metadata_file(place, s3), properties)
 
 
+def glue_catalog(s3: S3) -> Catalog:
+    """Glue beside that S3; its tables can be written to as well."""
+    glue = {
+        "glue.endpoint": s3.endpoint,
+        "glue.region": s3.region,
+        "glue.access-key-id": s3.access_key,
+        "glue.secret-access-key": s3.secret_key,
+    }
+    return load_catalog("glue", type="glue", **glue, **_s3_properties(s3))
+
+
+def _s3_properties(s3: S3) -> dict[str, str]:
+    return {
+        "s3.endpoint": s3.endpoint,
+        "s3.region": s3.region,
+        "s3.access-key-id": s3.access_key,
+        "s3.secret-access-key": s3.secret_key,
+        "s3.force-virtual-addressing": "false",
+    }
+
+
 def iceberg(place: str | Path, s3: S3 | None = None) -> list[Row]:
-    return from_arrow(table(place, s3).scan().to_arrow())
+    return rows(table(place, s3))
+
+
+def rows(table: Table) -> list[Row]:
+    return from_arrow(table.scan().to_arrow())

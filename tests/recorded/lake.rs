@@ -193,7 +193,7 @@ impl Lake {
         runtime.block_on(async {
             let entry = self.config.tables.iter().find(|entry| entry.format.as_str() == format);
             let format = tables::format(entry.expect("an entry of each format").format);
-            let storage = tables::open_lake(&self.config).await.expect("lake").child(place);
+            let storage = tables::open_lake(&self.config).await.expect("lake").storage.child(place);
             let options = tables::table_options(&self.config, "test".into());
             let log = lakebed_sinks::open(format, &storage, &options).await.expect("opens");
             let log = log.unwrap_or_else(|| panic!("there is no table {place}"));

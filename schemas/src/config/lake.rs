@@ -69,6 +69,25 @@ pub struct Catalog {
     pub region: Option<String>,
     /// Account whose Glue catalog it is.
     pub catalog_id: Option<String>,
+    /// Endpoint of Glue other than AWS's public one.
+    pub endpoint: Option<String>,
+    /// Whether databases that are missing in Glue are made.
+    #[serde(default)]
+    pub create_databases: bool,
+    /// What Glue shows of the columns of Delta tables.
+    #[serde(default)]
+    pub delta_columns: DeltaColumns,
+}
+
+/// What Glue shows of the columns of Delta tables, by the names of `lake.catalog.delta_columns`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeltaColumns {
+    /// The log's own, kept in step with it.
+    #[default]
+    Log,
+    /// One that stands for all of them, whatever they are.
+    Placeholder,
 }
 
 /// Kinds of catalog.

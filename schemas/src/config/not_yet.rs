@@ -18,16 +18,11 @@ pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
         );
     }
     match config.lake.catalog.kind {
-        CatalogKind::Filesystem => {}
-        CatalogKind::Glue => refuse(
-            "lake.catalog.type".to_owned(),
-            "the Glue catalog",
-            "use `filesystem`: readers open the tables by path",
-        ),
+        CatalogKind::Filesystem | CatalogKind::Glue => {}
         CatalogKind::Rest => refuse(
             "lake.catalog.type".to_owned(),
             "the Iceberg REST catalog",
-            "use `filesystem`: readers open the tables by path",
+            "use `glue`, or `filesystem`, where readers open the tables by path",
         ),
     }
     if config.maintenance.compaction == Some(true) {

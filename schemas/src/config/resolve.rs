@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AGE_MIN, BATCH_AGE_MAX, BATCH_BYTES_MAX, BATCH_ROWS_MAX, BadRecords, Batch, CatalogKind,
-    Config, Deletes, Http, Kafka, LayerSetting, Limits, MEMORY_MAX, Mode, NameRule, OnGap,
-    OnLostTable, OnTruncate, OutOfRange, Problem, Reader, Registry, ResolvedLimits, S3, Start,
-    Table, TableFormat, Topics, VERSIONS_MIN, hidden, naming, not_yet, records, validate,
+    AGE_MIN, BATCH_AGE_MAX, BATCH_BYTES_MAX, BATCH_ROWS_MAX, BadRecords, Batch, Catalog, Config,
+    Deletes, Http, Kafka, LayerSetting, Limits, MEMORY_MAX, Mode, NameRule, OnGap, OnLostTable,
+    OnTruncate, OutOfRange, Problem, Reader, Registry, ResolvedLimits, S3, Start, Table,
+    TableFormat, Topics, VERSIONS_MIN, hidden, naming, not_yet, records, validate,
 };
 use crate::column_override::ColumnOverride;
 use crate::masking::Masking;
@@ -39,7 +39,7 @@ pub struct ResolvedLake {
     /// An absolute path, `file://` or `s3://bucket/prefix`, no slash at the end.
     pub location: String,
     /// Which catalog.
-    pub catalog: CatalogKind,
+    pub catalog: Catalog,
     /// How to reach S3.
     pub s3: S3,
     /// Whose progress it is, inside the tables.
@@ -199,7 +199,7 @@ impl Config {
             kafka: self.kafka,
             lake: ResolvedLake {
                 location: self.lake.location.trim_end_matches('/').to_owned(),
-                catalog: self.lake.catalog.kind,
+                catalog: self.lake.catalog,
                 s3: self.lake.s3,
                 sink_id: self.lake.sink_id,
                 readers: self.lake.readers,

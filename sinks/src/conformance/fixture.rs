@@ -56,6 +56,7 @@ impl<'a> Fixture<'a> {
             cluster: None,
             owner: "conformance".to_owned(),
             retention: Retention::default(),
+            catalog: Default::default(),
         };
         let options = WriteOptions { writer, settle };
         Self { factory, _folder: folder, storage, options, table }

@@ -91,6 +91,7 @@ pub async fn open_at(storage: &Storage, version: i64) -> Result<DeltaLog> {
         cluster: None,
         owner: String::new(),
         retention: Default::default(),
+        catalog: Default::default(),
     };
     Ok(DeltaLog { frozen: true, ..DeltaLog::new(storage, options, state) })
 }

@@ -15,11 +15,13 @@ mod log_files;
 mod maintenance;
 mod progress;
 mod protocol;
+mod registered;
 mod replay;
 mod schema;
 mod stats;
 
 pub use delta_log::{DeltaLog, create_or_open, open, open_at};
+pub use registered::RegisteredLog;
 pub use schema::storage_schema;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the suite of all formats does not ask: Delta's own protocol.
 
 mod foreign;
+mod glue;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,6 +51,7 @@ fn options() -> TableOptions {
         cluster: Some("cluster-1".to_owned()),
         owner: "test".to_owned(),
         retention: Retention::default(),
+        catalog: Default::default(),
     }
 }
 

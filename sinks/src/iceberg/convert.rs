@@ -180,7 +180,7 @@ pub(super) fn from_iceberg(
     Ok(TableSchema { columns, key, partition_by })
 }
 
-fn column_type(field_type: &Type, name: &str) -> Result<ColumnType> {
+pub(super) fn column_type(field_type: &Type, name: &str) -> Result<ColumnType> {
     let foreign = || {
         Error::invalid(format!(
             "column `{name}` has type {field_type}, which Lakebed neither reads nor writes: \

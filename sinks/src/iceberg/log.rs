@@ -10,20 +10,20 @@ use lakebed_schemas::column::TableSchema;
 use uuid::Uuid;
 
 use super::maintenance::Cleaner;
-use super::pointer::{Located, Pointer};
+use super::pointer::{Located, Pointer, Swapped};
 use super::stage::{self, Attempt, Remembered, Staged, StagedDeletes};
 use super::state::{self, State};
 use super::{metadata, progress};
 use crate::failpoint;
 use crate::log::{CommitOutcome, Head, MaintenanceReport, TableChange, TableLog, TableOptions};
-use crate::storage::{PutOutcome, Storage};
+use crate::storage::Storage;
 use crate::table::field_ids;
 use crate::{Error, Result};
 
 /// A head that was verified longer ago is verified anew before a commit is built on it.
 const BASE_AGE_MAX: Duration = Duration::from_secs(600);
 
-/// The log of one Iceberg table on the filesystem catalog.
+/// The log of one Iceberg table, on any catalog.
 #[derive(Debug)]
 pub struct IcebergLog {
     storage: Storage,
@@ -74,12 +74,7 @@ impl IcebergLog {
         }
         let schema = field_ids::assign(&TableSchema::default(), schema, 0);
         let created = metadata::create(storage.location(), &schema, &options.retention)?;
-        let pointer = Pointer::Filesystem;
-        let first = pointer.locate(1);
-        let put = pointer.swap(&storage, &first, metadata::encode(&created)?).await?;
-        if let PutOutcome::Unknown(reason) = put {
-            tracing::warn!(table = storage.location(), reason, "creating a table was not answered");
-        }
+        Pointer::of(&options.catalog).create(&storage, &created).await?;
         // Created, by us or by somebody who was quicker: either way it is there now.
         Self::open(storage.clone(), options).await?.ok_or_else(|| {
             Error::unavailable(format!("could not create table `{}`", storage.location()))
@@ -95,7 +90,7 @@ impl IcebergLog {
     /// version, types, equality deletes, another sink's progress), `Corrupt` where what is stored
     /// contradicts itself.
     pub async fn open(storage: Storage, options: TableOptions) -> Result<Option<Self>> {
-        let pointer = Pointer::Filesystem;
+        let pointer = Pointer::of(&options.catalog);
         let verified = Moment::now();
         let Some(newest) = pointer.newest(&storage).await? else { return Ok(None) };
         let log = Self::load(storage, options, newest, verified, false).await?;
@@ -108,7 +103,7 @@ impl IcebergLog {
     /// # Errors
     /// As [`Self::open`], and `Invalid` when the version is not kept.
     pub async fn open_at(storage: Storage, options: TableOptions, version: i64) -> Result<Self> {
-        let located = Pointer::Filesystem.locate(version);
+        let located = Pointer::of(&options.catalog).at(&storage, version).await?;
         Self::load(storage, options, located, Moment::now(), true).await
     }
 
@@ -122,9 +117,9 @@ impl IcebergLog {
         let state = state::load(&storage, located, &options.sink_id, None).await?;
         state::check_location(&state.metadata, &storage)?;
         Ok(Self {
+            pointer: Pointer::of(&options.catalog),
             storage,
             options,
-            pointer: Pointer::Filesystem,
             state,
             verified,
             frozen,
@@ -140,9 +135,10 @@ impl IcebergLog {
         BASE_AGE_MAX.min(self.options.retention.age_min / 2)
     }
 
-    async fn moved(&self) -> Result<bool> {
+    /// The newest version if it is not the head.
+    async fn newer(&self) -> Result<Option<Located>> {
         let recent = self.verified.age() < self.trust();
-        self.pointer.moved_past(&self.storage, &self.state.located, recent).await
+        self.pointer.newer(&self.storage, &self.state.located, recent).await
     }
 
     /// Tells readers of the head; they find it without the hint, only slower.
@@ -172,7 +168,7 @@ impl IcebergLog {
             state: &self.state,
             change,
             deletes,
-            next: self.pointer.locate(self.state.located.version + 1),
+            next: self.pointer.next(&self.state.located),
         };
         attempt.stage(&mut self.remembered).await
     }
@@ -180,13 +176,16 @@ impl IcebergLog {
     /// The commit point and what must be known after it.
     async fn swap(&mut self, change: &TableChange, staged: Staged) -> Result<CommitOutcome> {
         failpoint::hit(failpoint::BEFORE_COMMIT_POINT);
-        let put = self.pointer.swap(&self.storage, &staged.located, staged.bytes.clone()).await?;
+        let (base, next) = (&self.state.located, &staged.located);
+        let (metadata, bytes) = (&staged.metadata, staged.bytes.clone());
+        let swapped = self.pointer.swap(&self.storage, base, next, metadata, bytes).await?;
         failpoint::hit(failpoint::AFTER_COMMIT_POINT);
-        match put {
-            PutOutcome::Created => {}
-            PutOutcome::Unknown(reason) => return Ok(CommitOutcome::Unknown { reason }),
+        match swapped {
+            Swapped::Done => {}
+            Swapped::Conflict => return Ok(CommitOutcome::Conflict),
+            Swapped::Unknown(reason) => return Ok(CommitOutcome::Unknown { reason }),
             // A reply may have been lost below us and the request repeated.
-            PutOutcome::Exists => match self.is_ours(&staged).await {
+            Swapped::Exists => match self.is_ours(&staged).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(CommitOutcome::Conflict),
                 Err(error) => return Ok(CommitOutcome::Unknown { reason: error.chain() }),
@@ -194,7 +193,7 @@ impl IcebergLog {
         }
         // If we slept since the head was verified, later versions may have come and their
         // predecessors gone: then ours is a version in the past, which nobody will ever see.
-        if self.verified.age() >= self.trust() {
+        if !self.pointer.is_fenced() && self.verified.age() >= self.trust() {
             match self.pointer.newest(&self.storage).await {
                 Ok(Some(newest)) if newest == staged.located => {}
                 Ok(_) => return Ok(CommitOutcome::Conflict),
@@ -230,13 +229,10 @@ impl TableLog for IcebergLog {
             return Ok(false);
         }
         let verified = Moment::now();
-        if !self.moved().await? {
+        let Some(newest) = self.newer().await? else {
             self.verified = verified;
             return Ok(false);
-        }
-        let newest = self.pointer.newest(&self.storage).await?.ok_or_else(|| {
-            Error::corrupt(format!("table `{}` is gone", self.storage.location()))
-        })?;
+        };
         let uuid = self.state.head.uuid;
         let sink_id = &self.options.sink_id;
         let state = state::load(&self.storage, newest, sink_id, Some(&self.state)).await?;
@@ -271,7 +267,7 @@ impl TableLog for IcebergLog {
         stage::check(&self.state, change)?;
         let staged = self.stage(change).await?;
         // Right before the commit point, because staging takes its time.
-        if self.moved().await? {
+        if !self.pointer.is_fenced() && self.newer().await?.is_some() {
             return Ok(CommitOutcome::Conflict);
         }
         self.swap(change, staged).await
@@ -287,6 +283,7 @@ impl TableLog for IcebergLog {
         }
         // What a stale head does not name may be what the newest one lives on.
         self.refresh().await?;
-        self.cleaner.clean(&self.storage, &self.state, &self.options.retention).await
+        let retention = &self.options.retention;
+        self.cleaner.clean(&self.storage, &self.pointer, &self.state, retention).await
     }
 }

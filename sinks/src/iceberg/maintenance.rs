@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use iceberg::spec::{ManifestFile, SnapshotRef, TableMetadata};
 
 use super::metadata;
-use super::pointer::version_of;
+use super::pointer::Pointer;
 use super::progress::{self, lineage};
 use super::state::{READS_AT_ONCE, Reader, State};
 use crate::Result;
@@ -42,6 +42,7 @@ impl Cleaner {
     pub(super) async fn clean(
         &mut self,
         storage: &Storage,
+        pointer: &Pointer,
         state: &State,
         retention: &Retention,
     ) -> Result<MaintenanceReport> {
@@ -50,7 +51,8 @@ impl Cleaner {
             return Ok(report);
         }
         let listed = storage.list("metadata").await?;
-        let window = Window::of(storage, state, retention, &listed).await?;
+        let versions = versions(pointer, &listed, state.located.version);
+        let window = Window::of(storage, state, retention, versions).await?;
         let mut doomed = window.old_versions.clone();
         doomed.extend(window.doomed(&listed, is_metadata_of_ours));
         let mut complete = true;
@@ -108,18 +110,18 @@ impl Window {
         storage: &Storage,
         state: &State,
         retention: &Retention,
-        listed: &[Entry],
+        versions: Vec<(i64, &Entry)>,
     ) -> Result<Self> {
         let age_ms = i64::try_from(retention.age_min.as_millis()).unwrap_or(i64::MAX);
         let horizon_ms = now_ms().saturating_sub(age_ms);
         let (old_versions, oldest_kept) =
-            split(listed, state.located.version, retention, horizon_ms);
+            split(versions, state.located.version, retention, horizon_ms);
 
         let reader = Reader::new(storage, state.metadata.location());
         let mut needed = Needed::new(&reader, state);
         needed.add_head()?;
         let mut cutoff_ms = horizon_ms;
-        if let Some(entry) = oldest_kept {
+        for entry in oldest_kept {
             cutoff_ms = cutoff_ms.min(entry.modified_ms);
             if let Some(bytes) = storage.get(&entry.path).await? {
                 let (oldest, _) = metadata::decode(&storage.uri(&entry.path), &bytes)?;
@@ -158,23 +160,30 @@ impl Window {
     }
 }
 
-/// Metadata files that may go, and the oldest version that is kept.
+/// The metadata files up to the newest version, by its number; several of one number where an
+/// attempt lost its race and the catalog does not go by names.
+fn versions<'l>(pointer: &Pointer, listed: &'l [Entry], newest: i64) -> Vec<(i64, &'l Entry)> {
+    let mut versions: Vec<(i64, &Entry)> = listed
+        .iter()
+        .filter_map(|entry| Some((pointer.version_of(&entry.path)?, entry)))
+        .filter(|(version, _)| *version <= newest)
+        .collect();
+    versions.sort_unstable_by_key(|(version, entry)| (*version, entry.modified_ms));
+    versions
+}
+
+/// Metadata files that may go, and the oldest that are kept: those of the oldest number, and of
+/// the one after it where the oldest may be of an attempt that lost.
 ///
 /// Versions have no gaps. What lies below a gap is left over by a cleanup that was cut short or by
 /// a writer that slept through one: nobody's version, which goes once it is old.
 fn split<'l>(
-    listed: &'l [Entry],
+    versions: Vec<(i64, &'l Entry)>,
     newest: i64,
     retention: &Retention,
     horizon_ms: i64,
-) -> (Vec<String>, Option<&'l Entry>) {
-    let mut versions: Vec<(i64, &Entry)> = listed
-        .iter()
-        .filter_map(|entry| Some((version_of(&entry.path)?, entry)))
-        .filter(|(version, _)| *version <= newest)
-        .collect();
-    versions.sort_unstable_by_key(|(version, _)| *version);
-    let gap = versions.windows(2).rposition(|pair| pair[0].0 + 1 != pair[1].0);
+) -> (Vec<String>, Vec<&'l Entry>) {
+    let gap = versions.windows(2).rposition(|pair| pair[0].0 + 1 < pair[1].0);
     let (below, chain) = versions.split_at(gap.map_or(0, |index| index + 1));
     let keep = i64::try_from(retention.versions_min.max(1)).unwrap_or(i64::MAX);
     let is_old = |(_, entry): &&(i64, &Entry)| entry.modified_ms <= horizon_ms;
@@ -183,9 +192,12 @@ fn split<'l>(
         .take_while(|version| version.0 <= newest.saturating_sub(keep) && is_old(version));
     let doomed: Vec<String> =
         below.iter().filter(is_old).chain(old).map(|(_, entry)| entry.path.clone()).collect();
-    let kept = chain.iter().map(|(_, entry)| *entry);
-    let oldest_kept = kept.clone().find(|entry| !doomed.contains(&entry.path));
-    (doomed, oldest_kept)
+    let kept: Vec<&(i64, &Entry)> =
+        chain.iter().filter(|(_, entry)| !doomed.contains(&entry.path)).collect();
+    let doubled = chain.windows(2).any(|pair| pair[0].0 == pair[1].0);
+    let last = kept.first().map_or(0, |(version, _)| version + i64::from(doubled));
+    let oldest = kept.iter().take_while(|(version, _)| *version <= last);
+    (doomed, oldest.map(|(_, entry)| *entry).collect())
 }
 
 /// Collects the paths that kept versions name.
@@ -266,8 +278,10 @@ mod tests {
         let listed = listed(&[(7, 70), (8, 80), (9, 90), (10, 100), (11, 110)]);
         let split = |versions_min, horizon_ms| {
             let retention = Retention { versions_min, age_min: Duration::ZERO };
-            let (doomed, oldest) = split(&listed, 11, &retention, horizon_ms);
-            (doomed.len(), oldest.and_then(|entry| version_of(&entry.path)))
+            let versions = versions(&Pointer::Filesystem, &listed, 11);
+            let (doomed, oldest) = split(versions, 11, &retention, horizon_ms);
+            let [oldest] = oldest[..] else { panic!("one version of each number") };
+            (doomed.len(), Pointer::Filesystem.version_of(&oldest.path))
         };
         assert_eq!(split(2, 200), (3, Some(10)));
         assert_eq!(split(2, 80), (2, Some(9)));
@@ -279,8 +293,9 @@ mod tests {
         // Version 3 was made by a sleeper a moment ago, long after its time.
         let listed = listed(&[(3, 990), (7, 70), (8, 80), (9, 90)]);
         let retention = Retention { versions_min: 1, age_min: Duration::ZERO };
-        let (doomed, oldest) = split(&listed, 9, &retention, 500);
+        let versions = versions(&Pointer::Filesystem, &listed, 9);
+        let (doomed, oldest) = split(versions, 9, &retention, 500);
         assert_eq!(doomed, ["metadata/v7.metadata.json", "metadata/v8.metadata.json"]);
-        assert_eq!(oldest.map(|entry| entry.modified_ms), Some(90));
+        assert_eq!(oldest.iter().map(|entry| entry.modified_ms).collect::<Vec<_>>(), [90]);
     }
 }

@@ -6,6 +6,10 @@
 
 mod convert;
 mod entries;
+mod filesystem;
+mod glue;
+#[cfg(test)]
+mod glue_tests;
 mod log;
 mod maintenance;
 mod manifests;

@@ -1,181 +1,180 @@
-//! Which metadata file is the newest, and how the next one becomes it.
-//!
-//! One catalog so far: the file system ("Hadoop") convention. Version N of the table is
-//! `metadata/v<N>.metadata.json`, made by a conditional put; numbers have no gaps, and
-//! `metadata/version-hint.text` is a hint for readers, never the truth. A catalog with a pointer of
-//! its own (Glue, REST) is another variant here and nothing elsewhere.
+//! Which metadata file is the newest, and how the next one becomes it: one way for each catalog.
 
+use iceberg::spec::TableMetadata;
+use uuid::Uuid;
+
+use super::filesystem::{self, Filesystem};
+use super::glue::{self, GluePointer};
+use crate::catalog::Entry;
 use crate::storage::{PutOutcome, Storage};
 use crate::{Error, Result};
-
-const FOLDER: &str = "metadata";
-const HINT: &str = "metadata/version-hint.text";
-const SUFFIX: &str = ".metadata.json";
 
 /// One version of the table and its metadata file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Located {
-    /// Number of the version, from 1.
+    /// Number of the version: from 1 in the file system, from 0 elsewhere.
     pub(super) version: i64,
     /// Path of the metadata file, relative to the table's location.
     pub(super) path: String,
 }
 
+/// What became of an attempt to make a version the newest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Swapped {
+    /// It is the newest.
+    Done,
+    /// Another version came first; nothing of ours is visible.
+    Conflict,
+    /// There is a version of this number: perhaps ours, if an answer was lost. Read it to know.
+    Exists,
+    /// No answer that can be trusted.
+    Unknown(String),
+}
+
+impl From<PutOutcome> for Swapped {
+    fn from(outcome: PutOutcome) -> Self {
+        match outcome {
+            PutOutcome::Created => Self::Done,
+            PutOutcome::Exists => Self::Exists,
+            PutOutcome::Unknown(reason) => Self::Unknown(reason),
+        }
+    }
+}
+
 /// Where a table's newest version is written down.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Pointer {
     /// In the names of the metadata files.
     Filesystem,
+    /// In its entry in AWS Glue.
+    Glue(Box<GluePointer>),
 }
 
 impl Pointer {
-    /// The version with this number.
-    pub(super) fn locate(self, version: i64) -> Located {
+    /// That of a table with this entry.
+    pub(super) fn of(entry: &Entry) -> Self {
+        match entry {
+            Entry::Filesystem => Self::Filesystem,
+            Entry::Glue(table) => Self::Glue(Box::new(GluePointer::new(table.clone()))),
+        }
+    }
+
+    /// Where the metadata of the version after `base` goes.
+    pub(super) fn next(&self, base: &Located) -> Located {
+        let version = base.version + 1;
         match self {
-            Self::Filesystem => Located { version, path: format!("{FOLDER}/v{version}{SUFFIX}") },
+            Self::Filesystem => Filesystem.locate(version),
+            Self::Glue(_) => glue::locate(version, Uuid::new_v4()),
         }
     }
 
     /// The newest version, whatever anybody remembers; `None` where there is no table.
     ///
     /// # Errors
-    /// When storage does not answer, or when the hint names a version beyond the newest file.
-    pub(super) async fn newest(self, storage: &Storage) -> Result<Option<Located>> {
-        // The hint is read first: a version committed in between can then only be beyond it.
-        let hint = self.hint(storage).await?;
-        let listed = storage.list_after(FOLDER, &format!("{FOLDER}/v")).await?;
-        let newest = listed.iter().filter_map(|entry| version_of(&entry.path)).max();
-        match (newest, hint) {
-            (Some(newest), Some(hint)) if hint > newest => Err(Error::corrupt(format!(
-                "table `{}`: version-hint.text names version {hint}, but the newest metadata file is v{newest}: \
-                 restore the missing metadata file, or the hint if somebody edited it",
-                storage.location()
-            ))),
-            (Some(newest), _) => Ok(Some(self.locate(newest))),
-            (None, Some(hint)) => Err(Error::corrupt(format!(
-                "table `{}`: version-hint.text names version {hint}, but there is no metadata file: \
-                 restore the metadata folder",
-                storage.location()
-            ))),
-            (None, None) => Ok(None),
+    /// When storage or catalog do not answer, or contradict themselves.
+    pub(super) async fn newest(&self, storage: &Storage) -> Result<Option<Located>> {
+        match self {
+            Self::Filesystem => Filesystem.newest(storage).await,
+            Self::Glue(pointer) => pointer.newest(storage).await,
         }
     }
 
-    /// Whether there is a version after `base`.
-    ///
-    /// Two small look-ups are proof enough while nothing that is younger than `base` can have been
-    /// cleaned up (`recent`); otherwise the folder is listed.
+    /// The version of this number, if it is kept.
     ///
     /// # Errors
-    /// When storage does not answer.
-    pub(super) async fn moved_past(
-        self,
+    /// As [`Self::newest`], and `Invalid` where it is not kept.
+    pub(super) async fn at(&self, storage: &Storage, version: i64) -> Result<Located> {
+        match self {
+            Self::Filesystem => Ok(Filesystem.locate(version)),
+            Self::Glue(pointer) => pointer.at(storage, version).await,
+        }
+    }
+
+    /// The newest version if it is not `base`.
+    ///
+    /// `recent` says that `base` was verified so shortly ago that cleanup cannot have removed
+    /// anything younger.
+    ///
+    /// # Errors
+    /// As [`Self::newest`], and `Corrupt` where the table is gone.
+    pub(super) async fn newer(
+        &self,
         storage: &Storage,
         base: &Located,
         recent: bool,
-    ) -> Result<bool> {
-        if storage.head(&self.locate(base.version + 1).path).await?.is_some() {
-            return Ok(true);
+    ) -> Result<Option<Located>> {
+        if let Self::Filesystem = self
+            && !Filesystem.moved_past(storage, base, recent).await?
+        {
+            return Ok(None);
         }
-        if self.hint(storage).await?.is_some_and(|hint| hint > base.version) {
-            return Ok(true);
-        }
-        if recent {
-            return Ok(false);
-        }
-        Ok(self.newest(storage).await?.is_some_and(|newest| newest.version > base.version))
+        let newest = self
+            .newest(storage)
+            .await?
+            .ok_or_else(|| Error::corrupt(format!("table `{}` is gone", storage.location())))?;
+        Ok((newest != *base).then_some(newest))
     }
 
-    /// Makes `metadata` the version after `base`, if `base` is still the newest. The commit point.
+    /// Makes the first version of a table; what there is afterwards tells whether it was ours.
     ///
     /// # Errors
-    /// Only when nothing can have been written.
-    pub(super) async fn swap(
-        self,
-        storage: &Storage,
-        next: &Located,
-        metadata: Vec<u8>,
-    ) -> Result<PutOutcome> {
-        match self {
-            Self::Filesystem => storage.put_if_absent(&next.path, metadata).await,
+    /// When nothing can have been made.
+    pub(super) async fn create(&self, storage: &Storage, metadata: &TableMetadata) -> Result<()> {
+        let bytes = super::metadata::encode(metadata)?;
+        let swapped: Swapped = match self {
+            Self::Filesystem => {
+                Filesystem.swap(storage, &Filesystem.locate(1), bytes).await?.into()
+            }
+            Self::Glue(pointer) => pointer.create(storage, metadata, bytes).await?,
+        };
+        if let Swapped::Unknown(reason) = swapped {
+            tracing::warn!(table = storage.location(), reason, "creating a table was not answered");
         }
+        Ok(())
+    }
+
+    /// Makes `next` the newest version, if `base` still is. The commit point.
+    ///
+    /// # Errors
+    /// Only when nothing can have become visible.
+    pub(super) async fn swap(
+        &self,
+        storage: &Storage,
+        base: &Located,
+        next: &Located,
+        metadata: &TableMetadata,
+        bytes: Vec<u8>,
+    ) -> Result<Swapped> {
+        match self {
+            Self::Filesystem => Ok(Filesystem.swap(storage, next, bytes).await?.into()),
+            Self::Glue(pointer) => pointer.swap(storage, base, next, metadata, bytes).await,
+        }
+    }
+
+    /// Whether a swap is refused by itself wherever `base` is no longer the newest, however long
+    /// ago that was looked up. In the file system only the absence of the next number says so, and
+    /// cleanup takes numbers away.
+    pub(super) fn is_fenced(&self) -> bool {
+        matches!(self, Self::Glue(_))
     }
 
     /// Tells readers of `version`, unless they have been told of a later one.
     ///
     /// # Errors
     /// When storage does not answer; the version stands all the same.
-    pub(super) async fn announce(self, storage: &Storage, version: i64) -> Result<()> {
-        if self.hint(storage).await?.is_some_and(|hint| hint >= version) {
-            return Ok(());
+    pub(super) async fn announce(&self, storage: &Storage, version: i64) -> Result<()> {
+        match self {
+            Self::Filesystem => Filesystem.announce(storage, version).await,
+            Self::Glue(_) => Ok(()),
         }
-        // Digits alone: pyiceberg and DuckDB do not trim it.
-        storage.put_hint(HINT, version.to_string()).await
     }
 
-    async fn hint(self, storage: &Storage) -> Result<Option<i64>> {
-        let Some(bytes) = storage.get(HINT).await? else { return Ok(None) };
-        Ok(std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()))
-    }
-}
-
-/// The N of `metadata/v<N>.metadata.json`; `None` for every other name.
-pub(super) fn version_of(path: &str) -> Option<i64> {
-    let name = path.strip_prefix(FOLDER)?.strip_prefix("/v")?.strip_suffix(SUFFIX)?;
-    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    name.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_numbered_metadata_files_are_versions() {
-        assert_eq!(version_of("metadata/v12.metadata.json"), Some(12));
-        assert_eq!(version_of("metadata/v12.gz.metadata.json"), None);
-        assert_eq!(version_of("metadata/v.metadata.json"), None);
-        assert_eq!(version_of("metadata/00001-x.metadata.json"), None);
-        assert_eq!(version_of("metadata/version-hint.text"), None);
-    }
-
-    #[tokio::test]
-    async fn the_newest_version_is_found_beyond_a_stale_hint_and_across_digits() {
-        let folder = tempfile::tempdir().expect("temp dir");
-        let path = folder.path().to_str().expect("utf-8 path");
-        let storage = Storage::open(path, &Default::default()).expect("opens");
-        let pointer = Pointer::Filesystem;
-        assert_eq!(pointer.newest(&storage).await.expect("lists"), None);
-
-        for version in 8..=11 {
-            let next = pointer.locate(version);
-            assert_eq!(
-                pointer.swap(&storage, &next, vec![b'{']).await.expect("puts"),
-                PutOutcome::Created
-            );
+    /// The number of the version whose metadata file has this name; `None` for every other name.
+    pub(super) fn version_of(&self, path: &str) -> Option<i64> {
+        match self {
+            Self::Filesystem => filesystem::version_of(path),
+            Self::Glue(_) => glue::version_of(path),
         }
-        pointer.announce(&storage, 9).await.expect("hint");
-        pointer.announce(&storage, 8).await.expect("hint");
-        assert_eq!(&storage.get(HINT).await.expect("reads").expect("is there")[..], b"9");
-        assert_eq!(pointer.newest(&storage).await.expect("lists"), Some(pointer.locate(11)));
-        assert!(pointer.moved_past(&storage, &pointer.locate(10), true).await.expect("looks"));
-        assert!(!pointer.moved_past(&storage, &pointer.locate(11), false).await.expect("looks"));
-    }
-
-    #[tokio::test]
-    async fn a_hint_beyond_the_newest_file_is_corruption() {
-        let folder = tempfile::tempdir().expect("temp dir");
-        let path = folder.path().to_str().expect("utf-8 path");
-        let storage = Storage::open(path, &Default::default()).expect("opens");
-        let pointer = Pointer::Filesystem;
-        let first = pointer.locate(1);
-        let put = pointer.swap(&storage, &first, vec![b'{']).await.expect("puts");
-        assert_eq!(put, PutOutcome::Created);
-        pointer.announce(&storage, 2).await.expect("hint");
-
-        let error = pointer.newest(&storage).await.expect_err("contradiction");
-        assert_eq!(error.kind(), crate::ErrorKind::Corrupt);
     }
 }

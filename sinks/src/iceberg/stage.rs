@@ -60,7 +60,7 @@ pub(super) struct Staged {
     pub(super) snapshot_id: i64,
     /// The metadata as it will be stored.
     pub(super) bytes: Vec<u8>,
-    metadata: TableMetadata,
+    pub(super) metadata: TableMetadata,
     manifests: Vec<ManifestFile>,
     added: Vec<(DataFile, Placement)>,
     deletes: Vec<(String, DeleteStats)>,

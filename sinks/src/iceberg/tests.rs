@@ -13,10 +13,11 @@ use lakebed_schemas::value::Value;
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
+use super::filesystem::Filesystem;
 use super::log::IcebergLog;
 use super::manifests::{self, Entry, ManifestContext};
 use super::metadata::{self, Next};
-use super::pointer::{Located, Pointer};
+use super::pointer::Located;
 use super::state::{self, State};
 use super::{foreign_topic_partition, progress};
 use crate::conformance::LogFactory;
@@ -56,7 +57,7 @@ async fn log(table: &Fixture<'_>) -> IcebergLog {
 }
 
 async fn loaded(table: &Fixture<'_>) -> State {
-    let newest = Pointer::Filesystem.newest(&table.storage).await.expect("lists");
+    let newest = Filesystem.newest(&table.storage).await.expect("lists");
     state::load(&table.storage, newest.expect("a table"), "lakebed", None).await.expect("loads")
 }
 
@@ -117,8 +118,8 @@ async fn foreign_commit(
 
 async fn store(table: &Fixture<'_>, version: i64, metadata: &iceberg::spec::TableMetadata) {
     let bytes = metadata::encode(metadata).expect("encodes");
-    let next = Pointer::Filesystem.locate(version);
-    let put = Pointer::Filesystem.swap(&table.storage, &next, bytes).await.expect("puts");
+    let next = Filesystem.locate(version);
+    let put = Filesystem.swap(&table.storage, &next, bytes).await.expect("puts");
     assert_eq!(put, PutOutcome::Created);
 }
 
@@ -127,9 +128,9 @@ async fn store_changed(table: &Fixture<'_>, change: impl Fn(&mut serde_json::Val
     let state = loaded(table).await;
     let mut json = serde_json::to_value(&state.metadata).expect("json");
     change(&mut json);
-    let next = Pointer::Filesystem.locate(state.located.version + 1);
+    let next = Filesystem.locate(state.located.version + 1);
     let bytes = serde_json::to_vec(&json).expect("json");
-    let put = Pointer::Filesystem.swap(&table.storage, &next, bytes).await.expect("puts");
+    let put = Filesystem.swap(&table.storage, &next, bytes).await.expect("puts");
     assert_eq!(put, PutOutcome::Created);
 }
 
@@ -281,15 +282,15 @@ async fn a_rollback_behind_the_progress_halts() {
 
 /// The next move that the error names: the property is removed.
 async fn store_changed_unchecked(table: &Fixture<'_>, current: i64) {
-    let newest = Pointer::Filesystem.newest(&table.storage).await.expect("lists").expect("a table");
+    let newest = Filesystem.newest(&table.storage).await.expect("lists").expect("a table");
     let bytes = table.storage.get(&newest.path).await.expect("reads").expect("is there");
     let mut json: serde_json::Value = serde_json::from_slice(&bytes).expect("json");
     assert_eq!(json["current-snapshot-id"], current);
     let properties = json["properties"].as_object_mut().expect("properties");
     properties.remove(progress::CHECKPOINT_SNAPSHOT).expect("was there");
-    let next = Pointer::Filesystem.locate(newest.version + 1);
+    let next = Filesystem.locate(newest.version + 1);
     let bytes = serde_json::to_vec(&json).expect("json");
-    let put = Pointer::Filesystem.swap(&table.storage, &next, bytes).await.expect("puts");
+    let put = Filesystem.swap(&table.storage, &next, bytes).await.expect("puts");
     assert_eq!(put, PutOutcome::Created);
 }
 
@@ -454,7 +455,7 @@ async fn maintenance_leaves_what_is_needed_and_nothing_else() {
 async fn named_by_kept_versions(table: &Fixture<'_>, newest: i64) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
     for version in newest - 2..=newest {
-        let located = Pointer::Filesystem.locate(version);
+        let located = Filesystem.locate(version);
         let state = state::load(&table.storage, located, "lakebed", None).await.expect("loads");
         let reader = state::Reader::new(&table.storage, state.metadata.location());
         let lists = state.metadata.snapshots().map(|snapshot| snapshot.manifest_list());

@@ -54,8 +54,8 @@ fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
 /// The cells of a table as text: files are compressed.
 async fn cells(world: &World, table: &str) -> String {
     let head = world.head(table).await.expect("table");
-    let storage = crate::tables::open_lake(&world.config).await.expect("lake");
-    let storage = storage.child(&table.replace('.', "/"));
+    let lake = crate::tables::open_lake(&world.config).await.expect("lake");
+    let storage = lake.storage.child(&table.replace('.', "/"));
     let columns: Vec<usize> = (0..head.schema.columns.len()).collect();
     let batches: Vec<_> = reader::scan(&storage, &head, &columns).collect().await;
     let batches: Vec<_> = batches.into_iter().map(|batch| batch.expect("batch")).collect();

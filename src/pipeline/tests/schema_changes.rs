@@ -86,8 +86,11 @@ fn shown(value: &Value) -> String {
 /// What silver holds.
 async fn told(config: &ResolvedConfig) -> Told {
     let head = head(config, SILVER).await.expect("the table is there");
-    let storage =
-        crate::tables::open_lake(config).await.expect("lake").child(&SILVER.replace('.', "/"));
+    let storage = crate::tables::open_lake(config)
+        .await
+        .expect("lake")
+        .storage
+        .child(&SILVER.replace('.', "/"));
     let own = |name: &str| !lakebed_schemas::silver::is_system(name);
     let columns = head.schema.columns.iter().filter(|column| own(&column.name));
     let columns = columns.map(|column| format!("{} {}", column.name, column.column_type)).collect();

@@ -179,8 +179,11 @@ async fn the_text_of_each_schema_is_there_before_bronze_names_it() {
     world.stands_at(BRONZE, &tp(0), 4).await;
     let head = world.head(BRONZE).await.expect("table");
     let column = head.schema.index_of("_schema").expect("column");
-    let storage =
-        crate::tables::open_lake(&world.config).await.expect("lake").child("bronze/public_orders");
+    let storage = crate::tables::open_lake(&world.config)
+        .await
+        .expect("lake")
+        .storage
+        .child("bronze/public_orders");
     let mut hashes = std::collections::BTreeSet::new();
     let mut batches = reader::scan(&storage, &head, &[column]);
     while let Some(batch) = futures::TryStreamExt::try_next(&mut batches).await.expect("reads") {

@@ -289,7 +289,8 @@ impl World {
 
 /// The newest version of a table; `None` if there is none.
 pub(super) async fn head(config: &ResolvedConfig, table: &str) -> Option<Head> {
-    let storage = tables::open_lake(config).await.expect("lake").child(&table.replace('.', "/"));
+    let storage =
+        tables::open_lake(config).await.expect("lake").storage.child(&table.replace('.', "/"));
     let options = tables::table_options(config, "test".into());
     let format = tables::format(config.tables[0].format);
     let log = lakebed_sinks::open(format, &storage, &options).await.expect("opens");
@@ -299,8 +300,11 @@ pub(super) async fn head(config: &ResolvedConfig, table: &str) -> Option<Head> {
 /// One column of a table's live rows.
 pub(super) async fn column(world: &World, table: &str, column: &str) -> Vec<Value> {
     let head = world.head(table).await.expect("table");
-    let storage =
-        tables::open_lake(&world.config).await.expect("lake").child(&table.replace('.', "/"));
+    let storage = tables::open_lake(&world.config)
+        .await
+        .expect("lake")
+        .storage
+        .child(&table.replace('.', "/"));
     let index = head.schema.index_of(column).expect("column");
     let column_type = head.schema.columns[index].column_type.clone();
     let batches: Vec<_> =

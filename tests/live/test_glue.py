@@ -1,0 +1,119 @@
+"""Tables in Glue and S3 (ministack, through the real SDKs): made, committed and shown as others expect;
+what others do to them in between stays."""
+
+import records
+import tables
+from parts import topics
+from readers import with_deltalake, with_duckdb, with_pyiceberg
+from tables import Entry
+
+
+def config_of(kafka, s3, unique, kind, **catalog):
+    bucket = s3.create_bucket(unique)
+    topics.create_topic(kafka, f"{unique}.public.t")
+    config = tables.config(
+        kafka.lakebed_config(), f"{bucket}/lake", [Entry(f"{unique}.public.t", "t", kind)], unique,
+        s3=s3.lakebed_config(), batch={"max_age": "200ms"},
+    )  # fmt: skip
+    layers = {layer: {"database": f"{unique}_{layer}"} for layer in ("bronze", "silver")}
+    catalog = {"type": "glue", "endpoint": s3.endpoint, **catalog}
+    config["lake"] |= {"catalog": catalog, **layers}
+    return config
+
+
+def send(kafka, unique, start, changes):
+    topic = f"{unique}.public.t"
+    made = [records.record(topic, n, row, op) for n, (row, op) in enumerate(changes, start)]
+    topics.produce(kafka, made)
+
+
+def entry(s3, unique, layer):
+    return s3.client("glue").get_table(DatabaseName=f"{unique}_{layer}", Name="t")["Table"]
+
+
+def by_id(rows, *columns):
+    return {row["id"]: tuple(row.get(column) for column in columns) for row in rows}
+
+
+def test_a_missing_database_is_named_and_made_on_request(lakebed, kafka, s3, unique):
+    config = config_of(kafka, s3, unique, "iceberg")
+    send(kafka, unique, 0, [({"id": 1, "v": "a"}, "c")])
+    checked = lakebed.run(["check"], config)
+    assert checked.returncode == 1, checked
+    for layer in ("bronze", "silver"):
+        assert f"PROBLEM  there is no Glue database `{unique}_{layer}`" in checked.stdout, checked
+    ran = lakebed.run(["run", "--until-caught-up"], config)
+    assert ran.returncode != 0 and "create_databases: true" in ran.stderr, ran
+
+    config["lake"]["catalog"]["create_databases"] = True
+    lakebed.start(config, "run", "--until-caught-up").expect(0, 90)
+    checked = lakebed.run(["check"], config)
+    assert checked.returncode == 0, checked
+    assert f"table `{unique}_silver.t`: version 1, 1 rows" in checked.stdout, checked
+    shown = lakebed.run(["show", f"{unique}_silver.t", "--count"], config)
+    assert shown.stdout.strip() == "1", shown
+
+
+def test_iceberg_goes_on_over_what_others_commit(lakebed, kafka, s3, unique):
+    config = config_of(kafka, s3, unique, "iceberg", create_databases=True)
+    rows = [({"id": n, "v": f"first {n}"}, "c") for n in range(6)]
+    send(kafka, unique, 0, [*rows, ({"id": 5}, "d"), ({"id": 0, "v": "second"}, "u")])
+    lakebed.start(config, "run", "--until-caught-up").expect(0, 90)
+
+    catalog = with_pyiceberg.glue_catalog(s3)
+    silver = catalog.load_table((f"{unique}_silver", "t"))
+    expected = {0: ("second",), **{n: (f"first {n}",) for n in range(1, 5)}}
+    assert by_id(with_pyiceberg.rows(silver), "v") == expected
+    file = entry(s3, unique, "silver")["Parameters"]["metadata_location"]
+    assert by_id(with_duckdb.iceberg(file, s3), "v") == expected
+    # Theirs: a row rewritten away, a property of the table, a parameter of the entry.
+    silver.delete("id = 3")
+    silver.transaction().set_properties(theirs="kept").commit_transaction()
+    touched = entry(s3, unique, "silver")
+    assert touched["Parameters"]["metadata_location"] != file
+    known = ("Name", "TableType", "Parameters", "StorageDescriptor")
+    touched["Parameters"]["use_iceberg_statistics"] = "true"
+    s3.client("glue").update_table(
+        DatabaseName=f"{unique}_silver", TableInput={key: touched[key] for key in known}
+    )
+
+    more = [({"id": 1, "v": "third", "w": 1.5}, "u"), ({"id": 3, "v": "back"}, "c")]
+    send(kafka, unique, 10, [*more, ({"id": 4}, "d")])
+    lakebed.start(config, "run", "--until-caught-up").expect(0, 90)
+
+    silver = catalog.load_table((f"{unique}_silver", "t"))
+    expected = {0: ("second", None), 1: ("third", 1.5), 2: ("first 2", None), 3: ("back", None)}
+    assert by_id(with_pyiceberg.rows(silver), "v", "w") == expected
+    assert silver.properties["theirs"] == "kept"
+    last = entry(s3, unique, "silver")
+    assert last["Parameters"]["use_iceberg_statistics"] == "true"
+    assert last["Parameters"]["previous_metadata_location"] != ""
+    assert by_id(with_duckdb.iceberg(last["Parameters"]["metadata_location"], s3), "v", "w") == expected
+    shown = [column["Name"] for column in last["StorageDescriptor"]["Columns"]]
+    assert shown == [field.name for field in silver.schema().fields]
+    bronze = catalog.load_table((f"{unique}_bronze", "t"))
+    assert sorted(row["_offset"] for row in with_pyiceberg.rows(bronze)) == list(range(11))
+
+
+def test_delta_is_shown_with_the_columns_of_its_log(lakebed, kafka, s3, unique):
+    config = config_of(kafka, s3, unique, "delta", create_databases=True)
+    send(kafka, unique, 0, [({"id": n, "v": f"first {n}"}, "c") for n in range(4)])
+    lakebed.start(config, "run", "--until-caught-up").expect(0, 90)
+    send(kafka, unique, 10, [({"id": 1, "v": "second", "w": 1.5}, "u"), ({"id": 2}, "d")])
+    lakebed.start(config, "run", "--until-caught-up").expect(0, 90)
+
+    shown = entry(s3, unique, "silver")
+    place = shown["StorageDescriptor"]["Location"].rstrip("/")
+    assert place == f"{config['lake']['location']}/{unique}_silver/t"
+    assert shown["StorageDescriptor"]["SerdeInfo"]["Parameters"]["path"] == f"{place}/"
+    assert shown["Parameters"]["spark.sql.sources.provider"] == "delta"
+    assert shown["Parameters"]["table_type"] == "DELTA"
+    expected = {0: ("first 0", None), 1: ("second", 1.5), 3: ("first 3", None)}
+    assert by_id(with_duckdb.delta(place, s3), "v", "w") == expected
+    hive = {"long": "bigint", "double": "double", "string": "string"}
+    fields = with_deltalake.table(place, s3).schema().fields
+    log = [(field.name, getattr(field.type, "type", "array")) for field in fields]
+    glue = [(column["Name"], column["Type"]) for column in shown["StorageDescriptor"]["Columns"]]
+    assert [name for name, _ in glue] == [name for name, _ in log]
+    for (name, told), (_, stored) in zip(glue, log, strict=True):
+        assert told == hive.get(stored, "array<string>"), (name, told, stored)
