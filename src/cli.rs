@@ -61,7 +61,7 @@ pub enum Command {
     /// Check the configuration file alone.
     Validate,
     /// Connect, and name what is missing and the next move.
-    Check,
+    Check(check::CheckArgs),
     /// Show rows of a table, with its deletes applied.
     Show(show::ShowArgs),
     /// Show where each table stands.
@@ -175,7 +175,7 @@ pub async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Run(args) => run::run(load()?, args).await,
         Command::Demo(args) => demo::demo(args).await,
         Command::Validate => validate(&cli.config, &load()?),
-        Command::Check => check::check(&load()?).await,
+        Command::Check(args) => check::check(&load()?, &args).await,
         Command::Show(args) => show::show(&load()?, args).await,
         Command::Status(args) => status::status(&load()?, args).await,
         Command::Version => version(),

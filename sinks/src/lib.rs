@@ -21,6 +21,7 @@ pub mod log;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod memory;
 mod open;
+pub mod profile;
 pub mod storage;
 pub mod table;
 

@@ -2,17 +2,21 @@
 
 use std::fmt;
 
+use clap::Args;
 use lakebed_schemas::config::{BadRecords, ResolvedConfig, Routed, TableFormat, TablePath, Topics};
 use lakebed_sinks::Format;
 use lakebed_sinks::catalog::Catalog;
 use lakebed_sinks::storage::{Probe, Storage};
 
-use super::lake::{self, Lake};
+use super::lake::{self, Lake, Place};
 use super::{Failure, broker, next_move, print, registry_rules, source_rules};
 use crate::tables;
 
 /// Topics looked at more closely, at most: a wide pattern should not make this slow.
 const TOPICS_MAX: usize = 200;
+
+/// Files of a table that are opened, at most: what one writer has made is all of one kind.
+const FILES_MAX: usize = 1_000;
 
 /// What one look found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +72,54 @@ impl Report {
     }
 }
 
-pub(super) async fn check(config: &ResolvedConfig) -> Result<(), Failure> {
+/// Arguments of `lakebed check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Look at this table alone: whether Athena can query it. `silver.orders`, or `orders`. May be
+    /// repeated.
+    #[arg(long, value_name = "TABLE")]
+    table: Vec<String>,
+    /// Look whether Athena can query them at every table in the databases of the configuration.
+    #[arg(long, conflicts_with = "table")]
+    all_tables: bool,
+}
+
+pub(super) async fn check(config: &ResolvedConfig, args: &CheckArgs) -> Result<(), Failure> {
+    if !args.all_tables && args.table.is_empty() {
+        return everything(config).await;
+    }
+    let lake = Lake::open(config).await?;
+    let names = match args.all_tables {
+        true => lake.tables().await?.iter().map(ToString::to_string).collect(),
+        false => args.table.clone(),
+    };
+    let mut broken = 0;
+    for name in &names {
+        broken += usize::from(!profile(&lake, name).await?);
+    }
+    match broken {
+        0 => print(&format!("Athena can query {} tables\n", names.len())),
+        _ => Err(Failure::runtime(format!("{broken} of {} tables break rules", names.len()))),
+    }
+}
+
+/// Says whether Athena can query a table, and what is in its way.
+async fn profile(lake: &Lake, name: &str) -> Result<bool, Failure> {
+    let Place { path, storage, format, entry } = lake.find(name).await?;
+    let report = lakebed_sinks::profile::inspect(&storage, format, &entry, FILES_MAX).await?;
+    let (files, opened) = (report.files, report.opened);
+    let table =
+        format!("table `{path}` ({}, {opened} of {files} files opened)", lake::format_name(format));
+    for broken in &report.broken {
+        print(&format!("BROKEN   {table}: {broken}\n"))?;
+    }
+    if report.broken.is_empty() {
+        print(&format!("ok       {table}\n"))?;
+    }
+    Ok(report.broken.is_empty())
+}
+
+async fn everything(config: &ResolvedConfig) -> Result<(), Failure> {
     let mut report = Report::default();
     let servers = &config.kafka.bootstrap_servers;
     let cluster = broker::cluster(&config.kafka).await;

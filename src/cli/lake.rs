@@ -1,13 +1,14 @@
 //! The lake as the reading commands see it: which tables there are, and opening one.
 
 use lakebed_schemas::config::{ResolvedConfig, TablePath};
-use lakebed_sinks::catalog::Catalog;
+use lakebed_sinks::catalog::{Catalog, Entry};
 use lakebed_sinks::log::{TableLog, TableOptions};
 use lakebed_sinks::storage::Storage;
 use lakebed_sinks::{Error, Format, Result};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+use super::Failure;
 use crate::tables::{self, OpenLake};
 
 /// The lake of a configuration.
@@ -17,6 +18,15 @@ pub(super) struct Lake {
     options: TableOptions,
     /// Databases in which the configuration keeps current rows, then those of logs.
     databases: Vec<String>,
+}
+
+/// Where a table lies.
+pub(super) struct Place {
+    pub(super) path: TablePath,
+    pub(super) storage: Storage,
+    pub(super) format: Format,
+    /// Where it is looked up.
+    pub(super) entry: Entry,
 }
 
 /// A table that is there.
@@ -47,10 +57,42 @@ impl Lake {
         path: &TablePath,
         version: Option<i64>,
     ) -> Result<Option<OpenTable>> {
+        let Some(place) = self.place(path).await? else { return Ok(None) };
+        self.open_at(place, version).await
+    }
+
+    async fn place(&self, path: &TablePath) -> Result<Option<Place>> {
         let storage = self.storage.child(&path.relative());
-        let Some(format) = format_at(&storage).await? else { return Ok(None) };
-        let catalog = self.catalog.read_only_table(&path.database, &path.name);
-        let options = TableOptions { catalog, ..self.options.clone() };
+        let entry = self.catalog.read_only_table(&path.database, &path.name);
+        let format = format_at(&storage).await?;
+        Ok(format.map(|format| Place { path: path.clone(), storage, format, entry }))
+    }
+
+    /// The table that a user means; see [`Self::candidates`].
+    pub(super) async fn find(&self, name: &str) -> Result<Place, Failure> {
+        for path in self.candidates(name) {
+            if let Some(place) = self.place(&path).await? {
+                return Ok(place);
+            }
+        }
+        let tables = self.tables().await?;
+        let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+        let next = match names.is_empty() {
+            true => "there are no tables yet: start `lakebed run`".to_owned(),
+            false => format!("there are {}", names.join(", ")),
+        };
+        let place = self.storage().location();
+        Err(Failure::usage(format!("there is no table `{name}` in {place}; {next}")))
+    }
+
+    /// Opens a table that was found, at an older version if asked.
+    pub(super) async fn open_at(
+        &self,
+        place: Place,
+        version: Option<i64>,
+    ) -> Result<Option<OpenTable>> {
+        let Place { path: _, storage, format, entry } = place;
+        let options = TableOptions { catalog: entry, ..self.options.clone() };
         let log = match version {
             None => lakebed_sinks::open(format, &storage, &options).await?,
             Some(version) => {
@@ -62,7 +104,7 @@ impl Lake {
 
     /// What a user may mean by `silver.orders` or `orders`: the first is exact, the other is
     /// looked for in the configuration's databases, current rows first.
-    pub(super) fn candidates(&self, name: &str) -> Vec<TablePath> {
+    fn candidates(&self, name: &str) -> Vec<TablePath> {
         match name.split_once('.') {
             Some((database, name)) => {
                 vec![TablePath { database: database.to_owned(), name: name.to_owned() }]

@@ -114,19 +114,9 @@ pub(super) async fn show(config: &ResolvedConfig, args: ShowArgs) -> Result<(), 
 }
 
 async fn find(lake: &Lake, args: &ShowArgs) -> Result<OpenTable, Failure> {
-    for path in lake.candidates(&args.table) {
-        if let Some(table) = lake.table(&path, args.version).await? {
-            return Ok(table);
-        }
-    }
-    let tables = lake.tables().await?;
-    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
-    let next = match names.is_empty() {
-        true => "there are no tables yet: start `lakebed run`".to_owned(),
-        false => format!("there are {}", names.join(", ")),
-    };
-    let place = lake.storage().location();
-    Err(Failure::usage(format!("there is no table `{}` in {place}; {next}", args.table)))
+    let place = lake.find(&args.table).await?;
+    let gone = format!("table `{}` has gone", place.path);
+    lake.open_at(place, args.version).await?.ok_or_else(|| Failure::runtime(gone))
 }
 
 /// Which cells of which rows.

@@ -19,6 +19,20 @@ from parts import S3, Connect, Kafka, Lakebed, MariaDB, Postgres, Registry  # no
 _numbers = itertools.count(1)
 
 
+def pytest_collection_modifyitems(config, items):
+    """What looks at the tables of all tests comes after them."""
+    items.sort(key=lambda item: item.path.name == "test_athena.py")
+    config.is_whole_run = {item.path.name for item in items} == {
+        path.name for path in Path(__file__).parent.glob("test_*.py")
+    }
+
+
+@pytest.fixture
+def is_whole_run(request) -> bool:
+    """Whether tests of every file have been chosen."""
+    return request.config.is_whole_run
+
+
 @pytest.fixture(scope="session")
 def kafka():
     with Kafka() as part:

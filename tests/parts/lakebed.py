@@ -1,11 +1,13 @@
 """The program under test as a process: started with a configuration, killed, asked for its end."""
 
+import json
 import os
 import signal
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 
@@ -102,6 +104,10 @@ class Running:
 class Lakebed:
     """Starts the binary. Each process is killed by ``close()``, or with this process."""
 
+    # Every lake that a process of this run has written to, by its text: the last configuration and
+    # what was in its environment.
+    lakes: ClassVar[dict[str, tuple[dict, dict[str, str] | None]]] = {}
+
     def __init__(self, binary: Path | None = None) -> None:
         self.binary = binary or find_binary()
         self._started: list[Running] = []
@@ -119,6 +125,7 @@ class Lakebed:
         goes there, which lets a restarted process find it under the same name.
         """
         folder = part_dir("lakebed")
+        self._note(config, args, env)
         file = self.write_config(config, config_file or folder / "lakebed.yaml")
         stdout_file, stderr_file = folder / "stdout", folder / "stderr"
         with open(stdout_file, "wb") as stdout, open(stderr_file, "wb") as stderr:
@@ -142,6 +149,7 @@ class Lakebed:
         is given: then it is written to a file and named by ``--config`` after the subcommand."""
         command = [str(self.binary), *args]
         if config is not None:
+            self._note(config, args, env)
             file = self.write_config(config, part_dir("lakebed") / "lakebed.yaml")
             command = self._command(args, file)
         return subprocess.run(
@@ -149,6 +157,10 @@ class Lakebed:
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
             timeout=seconds, env=self._environment(env),
         )  # fmt: skip
+
+    def _note(self, config: dict, args, env: dict[str, str] | None) -> None:
+        if not args or args[0] == "run":
+            self.lakes[json.dumps(config.get("lake"), sort_keys=True)] = (config, env)
 
     @staticmethod
     def write_config(config: dict, file: Path) -> Path:

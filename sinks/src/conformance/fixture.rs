@@ -8,9 +8,14 @@ use lakebed_schemas::column::{Column, ColumnType, TableSchema};
 use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
 use lakebed_schemas::value::Value;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 use super::LogFactory;
+use crate::Format;
+use crate::catalog::Entry;
 use crate::faults::{FaultyLog, Script};
 use crate::log::{Head, Retention, TableLog, TableOptions};
+use crate::profile::inspect;
 use crate::storage::{S3Options, Storage};
 use crate::table::arrow_values::value_at;
 use crate::table::reader;
@@ -22,9 +27,11 @@ use crate::table::{KeyChange, UpsertBatch, WriteOptions, Written};
 /// Topic of every batch of the suite.
 pub const TOPIC: &str = "shop.public.orders";
 
-/// A place for one table and the factory of its log.
+/// A place for one table and the factory of its log. When it is dropped, the table that a test has
+/// left there must be one that Athena takes.
 pub struct Fixture<'a> {
     factory: &'a dyn LogFactory,
+    is_for_nobody: bool,
     /// Kept until the end of the test.
     _folder: tempfile::TempDir,
     /// Where the table is.
@@ -59,7 +66,14 @@ impl<'a> Fixture<'a> {
             catalog: Default::default(),
         };
         let options = WriteOptions { writer, settle };
-        Self { factory, _folder: folder, storage, options, table }
+        Self { factory, is_for_nobody: false, _folder: folder, storage, options, table }
+    }
+
+    /// For a test that leaves a table which Athena does not take.
+    #[must_use]
+    pub fn for_nobody(mut self) -> Self {
+        self.is_for_nobody = true;
+        self
     }
 
     /// A new table of this schema, as a bare log.
@@ -95,6 +109,33 @@ impl<'a> Fixture<'a> {
     pub async fn names(&self) -> BTreeMap<i64, String> {
         let log = self.open().await;
         names(&self.storage, log.head()).await
+    }
+}
+
+impl Drop for Fixture<'_> {
+    fn drop(&mut self) {
+        let is_there = |folder: &str| self._folder.path().join("lake/table").join(folder).is_dir();
+        let format = match (is_there("metadata"), is_there("_delta_log")) {
+            _ if self.is_for_nobody || std::thread::panicking() => return,
+            (true, _) => Format::Iceberg,
+            (_, true) => Format::Delta,
+            _ => return,
+        };
+        let entry = self.factory.looked_up(&self.storage);
+        let flavor = Handle::current().runtime_flavor();
+        if matches!((&entry, flavor), (Entry::Glue(_), RuntimeFlavor::CurrentThread)) {
+            // The catalog is served by the thread that would wait for it.
+            return;
+        }
+        let storage = self.storage.clone();
+        // A runtime cannot wait inside of another.
+        let look = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(inspect(&storage, format, &entry, usize::MAX))
+        });
+        let report = look.join().expect("looks").expect("the table can be read");
+        assert_eq!(report.broken, [], "Athena takes the table");
+        assert_eq!(report.opened, report.files, "every file has been opened");
     }
 }
 

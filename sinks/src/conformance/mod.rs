@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use lakebed_schemas::column::TableSchema;
 
 use crate::Result;
+use crate::catalog::Entry;
 use crate::log::{TableLog, TableOptions};
 use crate::storage::Storage;
 
@@ -38,6 +39,11 @@ pub trait LogFactory: Send + Sync {
     /// # Errors
     /// When there is none or it cannot be read.
     async fn open(&self, storage: &Storage, options: &TableOptions) -> Result<Box<dyn TableLog>>;
+
+    /// Where readers look up the table at `storage`.
+    fn looked_up(&self, _storage: &Storage) -> Entry {
+        Entry::Filesystem
+    }
 }
 
 /// One test for each behaviour, on tables that `$factory` (an expression) makes.

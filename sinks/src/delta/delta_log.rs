@@ -14,7 +14,7 @@ use super::replay::{Entry, Known, State, commit_id};
 use super::{commit, log_checkpoint, progress, protocol, schema};
 use crate::clock::now_ms;
 use crate::log::{CommitOutcome, Head, MaintenanceReport, TableChange, TableLog, TableOptions};
-use crate::storage::Storage;
+use crate::storage::{self, Storage};
 use crate::table::field_ids;
 use crate::{Error, Result};
 
@@ -172,21 +172,9 @@ async fn try_load(storage: &Storage, sink: Option<&str>, at: Option<i64>) -> Res
             )),
         });
     }
-    let mut entries = Vec::new();
-    if let Some((version, parts)) = checkpoint {
-        let mut rows = Vec::new();
-        for part in parts {
-            let Some(bytes) = storage.get(&part.path).await? else { return Ok(Loaded::Moved) };
-            let path = part.path.clone();
-            let read = tokio::task::spawn_blocking(move || log_checkpoint::decode(&path, bytes));
-            rows.extend(read.await.map_err(|e| Error::internal("a reader died").with_source(e))??);
-        }
-        entries.push((*version, rows));
-    }
-    for (version, entry) in read_entries(storage, first..=target).await? {
-        let Some(entry) = entry else { return Ok(Loaded::Moved) };
-        entries.push((version, entry.actions));
-    }
+    let Some(entries) = read_log(storage, checkpoint, first..=target).await? else {
+        return Ok(Loaded::Moved);
+    };
     let first_part = files.checkpoints.get(&target).and_then(|parts| parts.first());
     let marker = files.entries.get(&target).or(first_part);
     let marker = marker.expect("the target was found in the listing");
@@ -197,8 +185,33 @@ async fn try_load(storage: &Storage, sink: Option<&str>, at: Option<i64>) -> Res
     Ok(Loaded::State(Box::new(state)))
 }
 
+/// Reads a log checkpoint and the entries after it; `None` where one of them is gone.
+pub(super) async fn read_log(
+    storage: &Storage,
+    checkpoint: Option<(&i64, &Vec<storage::Entry>)>,
+    entries: impl Iterator<Item = i64>,
+) -> Result<Option<Vec<(i64, Vec<Action>)>>> {
+    let mut read = Vec::new();
+    if let Some((version, parts)) = checkpoint {
+        let mut rows = Vec::new();
+        for part in parts {
+            let Some(bytes) = storage.get(&part.path).await? else { return Ok(None) };
+            let path = part.path.clone();
+            let decode = tokio::task::spawn_blocking(move || log_checkpoint::decode(&path, bytes));
+            let decoded = decode.await.map_err(|e| Error::internal("a reader died").with_source(e));
+            rows.extend(decoded??);
+        }
+        read.push((*version, rows));
+    }
+    for (version, entry) in read_entries(storage, entries).await? {
+        let Some(entry) = entry else { return Ok(None) };
+        read.push((version, entry.actions));
+    }
+    Ok(Some(read))
+}
+
 /// Lists the log, from the newest log checkpoint on if the hint leads there.
-async fn list_log(storage: &Storage, at: Option<i64>) -> Result<LogFiles> {
+pub(super) async fn list_log(storage: &Storage, at: Option<i64>) -> Result<LogFiles> {
     #[derive(Deserialize)]
     struct Hint {
         version: i64,

@@ -12,10 +12,10 @@ use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::actions::{Action, Add, Metadata, Protocol, Remove, Txn, decode_path};
-use super::{deletion_vectors, footer, progress, protocol, schema, stats};
+use super::{deletion_vectors, progress, protocol, schema, stats};
 use crate::log::{DataFile, Head, LiveFile, memos_among};
 use crate::storage::Storage;
-use crate::table::file_name;
+use crate::table::{file_name, footer};
 use crate::{Error, Result};
 
 /// Key of `commitInfo` that holds our commit id.

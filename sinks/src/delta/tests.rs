@@ -2,6 +2,7 @@
 
 mod foreign;
 mod glue;
+mod profile;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,7 +68,7 @@ struct Place {
 
 fn place() -> Place {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let location = folder.path().join("table");
+    let location = folder.path().join("lake/table");
     let location = location.to_str().expect("a temporary path is text");
     let storage = Storage::open(location, &S3Options::default()).expect("local storage");
     Place { folder, storage }
@@ -387,7 +388,7 @@ async fn a_table_that_was_replaced_is_not_written() {
     let place = place();
     let mut log = place.log(&options()).await;
     must_commit(&mut log, &change(vec![place.staged(0, 0..3).await], 0, 3)).await;
-    std::fs::remove_dir_all(place.folder.path().join("table")).expect("dropped");
+    std::fs::remove_dir_all(place.folder.path().join("lake/table")).expect("dropped");
     let mut other = place.log(&options()).await;
     let file = place.staged(0, 5..30).await;
     must_commit(&mut other, &change(vec![file], 0, 999)).await;

@@ -73,6 +73,11 @@ fn name(storage: &Storage) -> String {
 
 #[async_trait]
 impl LogFactory for Factory {
+    fn looked_up(&self, storage: &Storage) -> Entry {
+        let table = |catalog: &Glue| Entry::Glue(catalog.table(DATABASE, &name(storage)));
+        self.catalog.get().map(table).unwrap_or_default()
+    }
+
     async fn create(
         &self,
         storage: &Storage,

@@ -16,6 +16,7 @@ mod manifests;
 mod metadata;
 mod pointer;
 mod position_deletes;
+pub(crate) mod profile;
 mod progress;
 mod stage;
 mod state;

@@ -29,6 +29,8 @@ use crate::log::{CommitOutcome, Retention, TableLog, TableOptions};
 use crate::storage::{PutOutcome, Storage};
 use crate::{ErrorKind, Result};
 
+mod profile;
+
 struct Factory;
 
 #[async_trait]
@@ -296,7 +298,7 @@ async fn store_changed_unchecked(table: &Fixture<'_>, current: i64) {
 
 #[tokio::test]
 async fn tables_that_are_not_ours_to_touch_are_refused_with_the_reason() {
-    let mut table = Fixture::new(&Factory);
+    let mut table = Fixture::new(&Factory).for_nobody();
     let mut log = log(&table).await;
     committed(log.commit(&change(vec![], delta(0, 0, 1))).await);
     table.table.sink_id = "other".to_owned();
@@ -323,7 +325,7 @@ async fn tables_that_are_not_ours_to_touch_are_refused_with_the_reason() {
 
 #[tokio::test]
 async fn another_format_version_is_refused() {
-    let table = Fixture::new(&Factory);
+    let table = Fixture::new(&Factory).for_nobody();
     drop(log(&table).await);
     let state = loaded(&table).await;
     let v3 = state.metadata.into_builder(None).upgrade_format_version(FormatVersion::V3);

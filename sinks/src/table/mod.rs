@@ -11,6 +11,7 @@ mod column_stats;
 mod evolve;
 pub mod field_ids;
 pub mod file_name;
+pub(crate) mod footer;
 mod grouping;
 pub mod index;
 mod placeholders;

@@ -1,0 +1,248 @@
+//! What Athena takes, held against what lies in storage.
+//!
+//! Reads a table as a stranger would: metadata, manifests or log, and the footers of its files; what
+//! the writer has in memory plays no part. Each [`Rule`] is a sentence of AWS's documentation or a
+//! limit of the engine; a table that keeps them all can be queried, one that does not says which
+//! rule is broken, and where.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use futures::{StreamExt, TryStreamExt};
+
+use crate::catalog::Entry;
+use crate::storage::Storage;
+use crate::table::footer;
+use crate::{Error, Format, Result, delta, iceberg};
+
+mod footers;
+
+/// Footers read at the same time.
+const READS_AT_ONCE: usize = 16;
+/// Longest name of a database, table or column in the Glue catalog.
+const NAME_MAX: usize = 255;
+
+/// One thing that Athena asks of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// Iceberg tables have format version 2.
+    FormatVersion,
+    /// Columns have types that the engine reads.
+    ColumnType,
+    /// Names are `[a-z0-9_]`, 1 to 255 characters; fields inside of columns may have upper case.
+    Name,
+    /// No two columns have one name, whatever the case.
+    NameTwice,
+    /// Iceberg partitions are identity, year, month, day, hour, bucket or truncate of a column.
+    Transform,
+    /// Delta partition columns are scalar and not binary.
+    PartitionType,
+    /// Data and delete files are Parquet.
+    FileFormat,
+    /// Rows are deleted by position or equality deletes in Parquet, not by Puffin vectors.
+    Deletes,
+    /// Columns of Iceberg's data files carry their field ids.
+    FieldIds,
+    /// Timestamps in files are 64-bit microseconds.
+    TimestampUnit,
+    /// Files are compressed with Zstandard or Snappy.
+    Codec,
+    /// Everything that the table names lies below its location.
+    OutsideLocation,
+    /// On S3 everything is named `s3://…`.
+    Scheme,
+    /// A table does not lie at the root of a bucket: cleaning up would take everything in it.
+    BucketRoot,
+    /// Delta asks for reader version 3 at most.
+    ReaderVersion,
+    /// Delta's reader features are columnMapping, timestampNtz and deletionVectors.
+    ReaderFeature,
+    /// Delta's log checkpoints are of the classic kind.
+    LogCheckpoint,
+    /// Delta names its files by paths relative to the table.
+    AbsolutePath,
+}
+
+impl Rule {
+    /// Every rule.
+    pub const ALL: [Self; 18] = [
+        Self::FormatVersion,
+        Self::ColumnType,
+        Self::Name,
+        Self::NameTwice,
+        Self::Transform,
+        Self::PartitionType,
+        Self::FileFormat,
+        Self::Deletes,
+        Self::FieldIds,
+        Self::TimestampUnit,
+        Self::Codec,
+        Self::OutsideLocation,
+        Self::Scheme,
+        Self::BucketRoot,
+        Self::ReaderVersion,
+        Self::ReaderFeature,
+        Self::LogCheckpoint,
+        Self::AbsolutePath,
+    ];
+
+    /// What Athena takes.
+    fn wanted(self) -> &'static str {
+        match self {
+            Self::FormatVersion => "Iceberg format version 2",
+            Self::ColumnType => "types that Athena reads: others as string or binary",
+            Self::Name => "names of [a-z0-9_], 1 to 255 characters",
+            Self::NameTwice => "names that differ in more than case",
+            Self::Transform => {
+                "identity, year, month, day, hour, bucket or truncate of a top-level column"
+            }
+            Self::PartitionType => "partition columns that are scalar and not binary",
+            Self::FileFormat => "Parquet files",
+            Self::Deletes => "position or equality deletes in Parquet files",
+            Self::FieldIds => "Parquet columns with field ids",
+            Self::TimestampUnit => "timestamps as 64-bit microseconds",
+            Self::Codec => "Zstandard or Snappy",
+            Self::OutsideLocation => "all files below the table's location",
+            Self::Scheme => "`s3://` in every name",
+            Self::BucketRoot => "a location with a prefix in its bucket",
+            Self::ReaderVersion => "Delta reader version 3 at most",
+            Self::ReaderFeature => {
+                "no reader features but columnMapping, timestampNtz, deletionVectors"
+            }
+            Self::LogCheckpoint => "classic log checkpoints",
+            Self::AbsolutePath => "files named by paths relative to the table",
+        }
+    }
+}
+
+/// A rule that a table breaks.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Broken {
+    /// Which.
+    pub rule: Rule,
+    /// Where: an object, a column, a property.
+    pub place: String,
+    /// What is there.
+    pub found: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, place, found } = self;
+        write!(f, "{place}: {found}; Athena takes {}", rule.wanted())
+    }
+}
+
+/// What a look at one table gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Rules that are broken, in the order of [`Rule`].
+    pub broken: Vec<Broken>,
+    /// Data and delete files of the newest version.
+    pub files: usize,
+    /// How many of them have been opened.
+    pub opened: usize,
+}
+
+/// Looks at the newest version of a table, which `entry` leads to; opens at most `files_max` of its
+/// files.
+///
+/// # Errors
+/// When there is no table, storage does not answer, or something there cannot be read at all.
+pub async fn inspect(
+    storage: &Storage,
+    format: Format,
+    entry: &Entry,
+    files_max: usize,
+) -> Result<Report> {
+    let mut found = match format {
+        Format::Iceberg => iceberg::profile::read(storage, entry).await?,
+        Format::Delta => delta::profile::read(storage).await?,
+    };
+    found.location(storage.location());
+    let opened = found.files.len().min(files_max);
+    let by_id = format == Format::Iceberg;
+    let footers: Vec<Vec<Broken>> = futures::stream::iter(found.files.iter().take(opened).cloned())
+        .map(|file| async move {
+            let metadata = footer::read(storage, &file.path, file.size).await?;
+            Ok::<_, Error>(footers::check(&file.path, &metadata, by_id))
+        })
+        .buffered(READS_AT_ONCE)
+        .try_collect()
+        .await?;
+    found.broken.extend(footers.into_iter().flatten());
+    found.broken.sort();
+    found.broken.dedup();
+    Ok(Report { broken: found.broken, files: found.files.len(), opened })
+}
+
+/// A Parquet file that is part of the table.
+#[derive(Debug, Clone)]
+pub(crate) struct File {
+    /// Relative to the table.
+    pub(crate) path: String,
+    /// Bytes.
+    pub(crate) size: u64,
+}
+
+/// What the metadata of a table gave.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) broken: Vec<Broken>,
+    pub(crate) files: Vec<File>,
+}
+
+impl Found {
+    pub(crate) fn breaks(
+        &mut self,
+        rule: Rule,
+        place: impl Into<String>,
+        found: impl Into<String>,
+    ) {
+        self.broken.push(Broken { rule, place: place.into(), found: found.into() });
+    }
+
+    /// Names of a table's columns.
+    pub(crate) fn columns<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
+        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+        for name in names {
+            if !is_name(name) {
+                self.breaks(Rule::Name, format!("column `{name}`"), "its name");
+            }
+            if let Some(twin) = seen.insert(name.to_lowercase(), name) {
+                self.breaks(Rule::NameTwice, format!("column `{name}`"), format!("also `{twin}`"));
+            }
+        }
+    }
+
+    /// The name of a field inside of a column.
+    pub(crate) fn field(&mut self, column: &str, name: &str) {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(is_word) {
+            self.breaks(Rule::Name, format!("column `{column}`"), format!("its field `{name}`"));
+        }
+    }
+
+    /// Where the table lies, and what it and its database are called.
+    fn location(&mut self, location: &str) {
+        let (scheme, path) = location.split_once("://").unwrap_or(("file", location));
+        let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        if scheme != "file" && parts.len() < 2 {
+            self.breaks(Rule::BucketRoot, location, "a whole bucket");
+        }
+        for part in parts.split_off(parts.len().saturating_sub(2)) {
+            if !is_name(part) {
+                self.breaks(Rule::Name, location, format!("`{part}`"));
+            }
+        }
+    }
+}
+
+/// Whether the catalog takes it as it stands.
+fn is_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(is_plain)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
