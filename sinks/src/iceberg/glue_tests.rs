@@ -328,6 +328,7 @@ async fn a_missing_database_is_made_only_where_that_is_wanted() {
     assert_eq!(refused.kind(), ErrorKind::Invalid);
     assert!(refused.to_string().contains("create_databases: true"), "{refused}");
 
+    drop(table);
     factory.options.create_databases = true;
     factory.catalog = OnceCell::new();
     let table = Fixture::new(&factory);

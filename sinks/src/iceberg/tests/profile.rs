@@ -74,7 +74,7 @@ async fn metadata_that_athena_does_not_take_is_named_by_its_rule() {
     ];
     for (change, expected) in cases {
         let table = good(&Factory).await.for_nobody();
-        let located = Pointer::Filesystem.newest(&table.storage).await.expect("lists");
+        let located = Filesystem.newest(&table.storage).await.expect("lists");
         let located = located.expect("a table");
         let bytes = table.storage.get(&located.path).await.expect("gets").expect("is there");
         let mut metadata: Json = serde_json::from_slice(&bytes).expect("JSON");
