@@ -5,6 +5,7 @@
 //! their checkpoint: the worker reads from the lower of the two and each layer drops what lies
 //! below its own. After a commit nothing can fail the batch; what follows is reported, not awaited.
 
+mod bronze_rows;
 mod epochs;
 mod floors;
 mod ghosts;

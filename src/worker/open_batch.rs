@@ -5,7 +5,7 @@
 
 mod beside;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,10 @@ use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::config::BadRecords;
 use lakebed_schemas::decoder::{Decoder, Kept, LimitName, NEW_KEY};
 use lakebed_schemas::position::TopicPartition;
-use lakebed_schemas::value::Value;
 use lakebed_schemas::wire::{SchemaId, SchemaText};
 use lakebed_sinks::table::{AppendBatch, UpsertBatch};
 
+use super::bronze_rows::BronzeRows;
 use super::layers::Layers;
 use super::lookout::Lookout;
 use super::progress::Progress;
@@ -30,9 +30,6 @@ use crate::dead_letter::DeadLetter;
 use crate::fold;
 use crate::metrics::TableMetrics;
 use crate::source::Message;
-
-/// Schema hashes remembered; beyond that they are forgotten, and at worst kept again.
-const SCHEMAS_SEEN_MAX: usize = 10_000;
 
 /// When the open batch is due.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +58,7 @@ pub struct OpenBatch {
     metrics: TableMetrics,
     has_bronze: bool,
     silver: Option<SilverRows>,
-    bronze_rows: Vec<(TopicPartition, Vec<Value>)>,
+    bronze_rows: BronzeRows,
     bronze_progress: Progress,
     silver_progress: Progress,
     dead_letters: Vec<DeadLetter>,
@@ -69,16 +66,11 @@ pub struct OpenBatch {
     /// Records that are no change of a row, by kind.
     others: BTreeMap<&'static str, u64>,
     freshness: Option<i64>,
-    schemas: BTreeMap<Arc<str>, Arc<str>>,
-    /// Hashes of schemas that are kept, or will be with this batch.
-    schemas_seen: HashSet<Arc<str>>,
     records: usize,
     /// Bytes of the messages taken, to give back to the source's budget.
     taken_bytes: usize,
     /// Bytes of messages that both layers hold already, to give back at once.
     passed_bytes: usize,
-    /// Bytes of the rows held, about.
-    held_bytes: usize,
     opened: Option<Instant>,
     postponed: Option<Instant>,
     /// When it was last handed out to be written.
@@ -106,19 +98,16 @@ impl OpenBatch {
             metrics,
             has_bronze,
             silver,
-            bronze_rows: Vec::new(),
+            bronze_rows: BronzeRows::default(),
             bronze_progress: Progress::default(),
             silver_progress: Progress::default(),
             dead_letters: Vec::new(),
             ops: BTreeMap::new(),
             others: BTreeMap::new(),
             freshness: None,
-            schemas: BTreeMap::new(),
-            schemas_seen: HashSet::new(),
             records: 0,
             taken_bytes: 0,
             passed_bytes: 0,
-            held_bytes: 0,
             opened: None,
             postponed: None,
             sealed: Instant::now(),
@@ -231,16 +220,15 @@ impl OpenBatch {
         resumed: Option<Resumed>,
     ) -> Result<Pushed, String> {
         let (tp, offset) = (message.tp.clone(), message.offset);
-        let (for_bronze, for_silver) = self.wanted(&message);
-        let weight = message.weight();
+        let wanted @ (for_bronze, for_silver) = self.wanted(&message);
         let is_known = !for_bronze && !for_silver;
         if is_known && self.repeats.window() == 0 {
-            self.passed_bytes += weight;
+            self.passed_bytes += message.weight();
             return Ok(Pushed::Taken);
         }
         let headers = message.header_refs();
-        let record = message.record(&headers);
-        let mut decoded = self.decoder.decode(&record);
+        let mut decoded = self.decoder.decode(&message.record(&headers));
+        drop(headers);
         let begins = self.lookout.see(&tp, offset, &mut decoded);
         let standing = match &resumed {
             Some(resumed) => resumed.standing,
@@ -253,18 +241,36 @@ impl OpenBatch {
         };
         self.look_at(&tp, &decoded);
         if is_known {
-            self.passed_bytes += weight;
+            self.passed_bytes += message.weight();
             return Ok(Pushed::Taken);
         }
         let may_wait = for_silver && !resumed.is_some_and(|resumed| resumed.given_up);
         if may_wait && let Some(wait) = self.wait_of(Place { tp: &tp, offset }, &decoded, standing)
         {
-            drop(headers);
             return Ok(Pushed::Waits(Box::new(message), wait));
         }
+        self.take(message, &decoded, standing, wanted)?;
+        Ok(Pushed::Taken)
+    }
+
+    /// Takes a record that was decoded last and waits for nothing, into the layers that lack it.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    fn take(
+        &mut self,
+        message: Message,
+        decoded: &Decoded,
+        standing: Standing,
+        (for_bronze, for_silver): (bool, bool),
+    ) -> Result<(), String> {
+        let (tp, offset) = (message.tp.clone(), message.offset);
+        let weight = message.weight();
         if let Some(reason) = self.decoder.refusal() {
             return Err(format!("{tp}@{offset}: {reason}"));
         }
+        let headers = message.header_refs();
+        let record = message.record(&headers);
         let key_changes = record.header(NEW_KEY).is_some();
         // A hash of a record tells its key to whoever tries all of them.
         let kept = self.decoder.kept(&record);
@@ -275,15 +281,17 @@ impl OpenBatch {
             Some(Kept { key, headers }) => Message { key, value: None, headers, ..message },
         };
         let place = Place { tp: &tp, offset };
-        let error = self.judge(place, for_silver, key_changes, &decoded, standing)?;
-        self.count(&decoded, standing);
+        let error = self.judge(place, for_silver, key_changes, decoded, standing)?;
+        self.count(decoded, standing);
         if for_bronze {
             let error = error.as_ref().map(|(reason, _)| reason.as_str());
-            self.add_to_bronze(&message, &decoded, standing, error);
+            let repeated = standing.repeated;
+            let remarks = bronze::Remarks { repeated, error, ..bronze::Remarks::default() };
+            self.bronze_rows.push(&message, decoded, remarks, &self.decoder);
             self.bronze_progress.extend(&tp, offset, offset + 1, fingerprint);
         }
         if for_silver {
-            self.lookout.taken(&tp, offset, &decoded, error.is_some());
+            self.lookout.taken(&tp, offset, decoded, error.is_some());
             self.silver_progress.extend(&tp, offset, offset + 1, fingerprint);
         }
         self.taken_bytes += weight;
@@ -292,7 +300,7 @@ impl OpenBatch {
         if let Some((reason, topic)) = error {
             self.dead_letters.push(DeadLetter { message, reason, topic });
         }
-        Ok(Pushed::Taken)
+        Ok(())
     }
 
     fn begin(&mut self) {
@@ -347,41 +355,6 @@ impl OpenBatch {
         }
     }
 
-    fn add_to_bronze(
-        &mut self,
-        message: &Message,
-        decoded: &Decoded,
-        standing: Standing,
-        error: Option<&str>,
-    ) {
-        if let Decoded::Change(event) = decoded
-            && let Some(hash) = &event.schema_hash
-        {
-            self.note_schema(hash);
-        }
-        let headers = message.header_refs();
-        let record = message.record(&headers);
-        let repeated = standing.repeated;
-        let remarks = bronze::Remarks { repeated, error, ..bronze::Remarks::default() };
-        let row = bronze::row(&record, decoded, remarks);
-        self.held_bytes += row.iter().map(Value::weight).sum::<usize>();
-        self.bronze_rows.push((message.tp.clone(), row));
-    }
-
-    /// Has the text of a schema kept before bronze names it.
-    fn note_schema(&mut self, hash: &Arc<str>) {
-        if self.schemas_seen.contains(hash) {
-            return;
-        }
-        if let Some(text) = self.decoder.schema_text(hash) {
-            if self.schemas_seen.len() >= SCHEMAS_SEEN_MAX {
-                self.schemas_seen.clear();
-            }
-            self.schemas_seen.insert(hash.clone());
-            self.schemas.insert(hash.clone(), text);
-        }
-    }
-
     /// What becomes of a bad record: its reason and the topic that it goes to.
     ///
     /// # Errors
@@ -426,8 +399,8 @@ impl OpenBatch {
 
     /// Whether it must be committed before it takes more.
     pub fn is_full(&self) -> bool {
-        let held =
-            self.held_bytes + self.silver.as_ref().map_or(0, |silver| silver.fold().weight());
+        let silver = self.silver.as_ref().map_or(0, |silver| silver.fold().weight());
+        let held = self.bronze_rows.weight() + silver;
         self.records >= self.limits.max_rows || held >= self.limits.max_bytes
     }
 
@@ -468,7 +441,7 @@ impl OpenBatch {
             rows: self.records as u64,
             ops: std::mem::take(&mut self.ops),
             others: std::mem::take(&mut self.others),
-            schemas: std::mem::take(&mut self.schemas),
+            schemas: self.bronze_rows.take_schemas(),
             nulled: self.silver.as_mut().map_or(0, |silver| silver.take_nulled() as u64),
             floors: self
                 .silver
@@ -483,7 +456,7 @@ impl OpenBatch {
         }
         let delta = std::mem::take(&mut self.bronze_progress.delta);
         if self.has_bronze && !delta.ranges.is_empty() {
-            let rows = std::mem::take(&mut self.bronze_rows);
+            let rows = self.bronze_rows.take();
             let memos = self.lookout.bronze_memos(&delta);
             sealed.bronze = Some(AppendBatch { rows, delta, freshness, memos });
         }
@@ -510,7 +483,6 @@ impl OpenBatch {
     fn close(&mut self) {
         self.sealed = Instant::now();
         self.records = 0;
-        self.held_bytes = 0;
         self.opened = None;
         self.postponed = None;
         self.metrics.buffered_since(None);
@@ -569,14 +541,12 @@ impl OpenBatch {
         self.repeats.clear();
         self.lookout.clear();
         self.dead_letters.clear();
-        self.bronze_rows.clear();
+        self.bronze_rows = BronzeRows::default();
         self.bronze_progress = Progress::default();
         self.silver_progress = Progress::default();
         self.ops.clear();
         self.others.clear();
         self.freshness = None;
-        self.schemas.clear();
-        self.schemas_seen.clear();
         self.close();
         if let Some(silver) = &mut self.silver {
             silver.take_nulled();
