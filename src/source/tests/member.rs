@@ -190,8 +190,9 @@ async fn live(
             _ = &mut closed => break,
             Some(work) = works.recv() => work(&mut source),
             Some(event) = source.next() => {
-                let mut table = table.lock().expect("lock");
+                // In the order in which those who wait lock them.
                 let mut seen = seen.lock().expect("lock");
+                let mut table = table.lock().expect("lock");
                 on_event(&mut source, event, &mut table, &mut seen);
             }
         }
