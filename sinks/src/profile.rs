@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use futures::{StreamExt, TryStreamExt};
+use serde_json::Value as Json;
 
 use crate::catalog::Entry;
 use crate::storage::Storage;
 use crate::table::footer;
 use crate::{Error, Format, Result, delta, iceberg};
 
+pub(crate) mod entry;
 mod footers;
 
 /// Footers read at the same time.
@@ -61,11 +63,19 @@ pub enum Rule {
     LogCheckpoint,
     /// Delta names its files by paths relative to the table.
     AbsolutePath,
+    /// The table has an entry in Glue, with the markers that engines go by.
+    Entry,
+    /// The entry says where the table lies, in every place where engines look.
+    EntryLocation,
+    /// The entry's columns are the table's, or for Delta the placeholder.
+    EntryColumns,
+    /// Comments in the entry are one line of 255 characters at most.
+    EntryComment,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::FormatVersion,
         Self::ColumnType,
         Self::Name,
@@ -84,6 +94,10 @@ impl Rule {
         Self::ReaderFeature,
         Self::LogCheckpoint,
         Self::AbsolutePath,
+        Self::Entry,
+        Self::EntryLocation,
+        Self::EntryColumns,
+        Self::EntryComment,
     ];
 
     /// What Athena takes.
@@ -111,6 +125,10 @@ impl Rule {
             }
             Self::LogCheckpoint => "classic log checkpoints",
             Self::AbsolutePath => "files named by paths relative to the table",
+            Self::Entry => "an external table's entry with the markers of its format",
+            Self::EntryLocation => "an entry that says where the table lies",
+            Self::EntryColumns => "an entry with the table's columns",
+            Self::EntryComment => "comments of one line and 255 characters",
         }
     }
 }
@@ -160,6 +178,9 @@ pub async fn inspect(
         Format::Delta => delta::profile::read(storage).await?,
     };
     found.location(storage.location());
+    if let Entry::Glue(table) = entry {
+        entry::check(table.get().await?.as_ref(), format, storage.location(), &mut found);
+    }
     let opened = found.files.len().min(files_max);
     let by_id = format == Format::Iceberg;
     let footers: Vec<Vec<Broken>> = futures::stream::iter(found.files.iter().take(opened).cloned())
@@ -190,6 +211,8 @@ pub(crate) struct File {
 pub(crate) struct Found {
     pub(crate) broken: Vec<Broken>,
     pub(crate) files: Vec<File>,
+    /// Names and Hive's types of the columns.
+    pub(crate) columns: Vec<(String, String)>,
 }
 
 impl Found {
@@ -202,10 +225,11 @@ impl Found {
         self.broken.push(Broken { rule, place: place.into(), found: found.into() });
     }
 
-    /// Names of a table's columns.
-    pub(crate) fn columns<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
+    /// A table's columns, by name and type.
+    pub(crate) fn take_columns<'n>(&mut self, columns: impl Iterator<Item = (&'n str, &'n Json)>) {
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-        for name in names {
+        for (name, of) in columns {
+            self.columns.push((name.to_lowercase(), entry::hive_type(of)));
             if !is_name(name) {
                 self.breaks(Rule::Name, format!("column `{name}`"), "its name");
             }

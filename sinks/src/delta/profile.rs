@@ -108,7 +108,8 @@ fn schema(metadata: &Metadata, found: &mut Found) -> Result<()> {
     let schema: Json = serde_json::from_str(&metadata.schema_string)
         .map_err(|e| Error::corrupt("the table's schema is not JSON").with_source(e))?;
     let fields: Vec<&Json> = schema["fields"].as_array().into_iter().flatten().collect();
-    found.columns(fields.iter().filter_map(|field| field["name"].as_str()));
+    let named = fields.iter().filter_map(|field| Some((field["name"].as_str()?, &field["type"])));
+    found.take_columns(named);
     for field in fields {
         let name = field["name"].as_str().unwrap_or_default();
         column_type(name, &field["type"], found);

@@ -58,7 +58,8 @@ fn current<'m>(metadata: &'m Json, list: &str, key: &str, id: &Json) -> &'m Json
 fn schema(metadata: &Json, found: &mut Found) {
     let schema = current(metadata, "schemas", "schema-id", &metadata["current-schema-id"]);
     let fields: Vec<&Json> = schema["fields"].as_array().into_iter().flatten().collect();
-    found.columns(fields.iter().filter_map(|field| field["name"].as_str()));
+    let named = fields.iter().filter_map(|field| Some((field["name"].as_str()?, &field["type"])));
+    found.take_columns(named);
     for field in &fields {
         column_type(field["name"].as_str().unwrap_or_default(), &field["type"], found);
     }

@@ -7,7 +7,10 @@ use ::parquet::file::metadata::ParquetMetaDataReader;
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
+use aws_sdk_glue::types::builders::TableBuilder;
+use aws_sdk_glue::types::{Column, SerDeInfo, StorageDescriptor, Table};
 use bytes::Bytes;
+use serde_json::json;
 
 use super::*;
 
@@ -73,10 +76,96 @@ fn a_table_has_a_place_of_its_own_and_a_plain_name() {
 fn a_name_of_any_length_within_the_catalogs_is_taken() {
     let rules = |names: &[&str]| {
         let mut found = Found::default();
-        found.columns(names.iter().copied());
+        found.take_columns(names.iter().map(|name| (*name, &Json::Null)));
         found.broken.iter().map(|broken| broken.rule).collect::<Vec<_>>()
     };
     assert_eq!(rules(&["a", "_b", "9", &"x".repeat(NAME_MAX)]), []);
     assert_eq!(rules(&[""]), [Rule::Name]);
     assert_eq!(rules(&[&"x".repeat(NAME_MAX + 1)]), [Rule::Name]);
+}
+
+/// An entry of a table with one column, as it should be.
+fn good_entry(format: Format) -> TableBuilder {
+    let markers: &[(&str, &str)] = match format {
+        Format::Iceberg => &[("table_type", "ICEBERG"), ("theirs", "kept")],
+        Format::Delta => &[
+            ("EXTERNAL", "TRUE"),
+            ("table_type", "DELTA"),
+            ("spark.sql.sources.provider", "delta"),
+        ],
+    };
+    let parameters = markers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    Table::builder()
+        .name("t")
+        .table_type("EXTERNAL_TABLE")
+        .set_parameters(Some(parameters))
+        .set_partition_keys(Some(Vec::new()))
+        .storage_descriptor(descriptor("id", "bigint", None))
+}
+
+fn descriptor(name: &str, of: &str, comment: Option<String>) -> StorageDescriptor {
+    let column = Column::builder().name(name).r#type(of).set_comment(comment);
+    let serde = SerDeInfo::builder().parameters("path", "s3://b/l/t/");
+    StorageDescriptor::builder()
+        .location("s3://b/l/t")
+        .serde_info(serde.build())
+        .columns(column.build().expect("a column"))
+        .build()
+}
+
+#[test]
+fn an_entry_that_leads_engines_astray_is_named_by_its_rule() {
+    use Format::{Delta, Iceberg};
+    let rules = |table: Option<&Table>, format: Format| {
+        let mut found = Found::default();
+        found.take_columns([("id", &Json::from("long"))].into_iter());
+        entry::check(table, format, "s3://b/l/t", &mut found);
+        found.broken.iter().map(|broken| broken.rule).collect::<Vec<_>>()
+    };
+    let entry = |format, change: fn(TableBuilder) -> TableBuilder| {
+        rules(Some(&change(good_entry(format)).build().expect("an entry")), format)
+    };
+    for format in [Iceberg, Delta] {
+        assert_eq!(entry(format, |table| table), []);
+        assert_eq!(entry(format, |table| table.table_type("VIRTUAL_VIEW")), [Rule::Entry]);
+        let none = entry(format, |table| table.set_parameters(None));
+        assert!(!none.is_empty() && none.iter().all(|rule| *rule == Rule::Entry));
+        let other = |table: TableBuilder| {
+            table.storage_descriptor(descriptor("id", "bigint", Some("x\ny".to_owned())))
+        };
+        assert_eq!(entry(format, other), [Rule::EntryComment]);
+        let long = |table: TableBuilder| {
+            table.storage_descriptor(descriptor("id", "bigint", Some("x".repeat(256))))
+        };
+        assert_eq!(entry(format, long), [Rule::EntryComment]);
+        let lags = |table: TableBuilder| table.storage_descriptor(descriptor("id", "int", None));
+        assert_eq!(entry(format, lags), [Rule::EntryColumns]);
+        assert_eq!(rules(None, format), [Rule::Entry]);
+    }
+    let placeholder =
+        |table: TableBuilder| table.storage_descriptor(descriptor("col", "array<string>", None));
+    assert_eq!(entry(Delta, placeholder), []);
+    assert_eq!(entry(Iceberg, placeholder), [Rule::EntryColumns]);
+    let moved = |table: TableBuilder| {
+        let mut moved = descriptor("id", "bigint", None);
+        moved.location = Some("s3://b/other".to_owned());
+        table.storage_descriptor(moved)
+    };
+    assert_eq!(entry(Iceberg, moved), [Rule::EntryLocation]);
+    let without_keys = |table: TableBuilder| table.set_partition_keys(None);
+    assert_eq!(entry(Delta, without_keys), [Rule::Entry]);
+}
+
+#[test]
+fn types_are_spelled_as_hive_does_from_either_formats_metadata() {
+    let iceberg = json!({"type": "struct", "fields": [
+        {"name": "A", "type": {"type": "list", "element": "timestamptz"}},
+        {"name": "m", "type": {"type": "map", "key": "string", "value": "decimal(9, 2)"}}]});
+    let delta = json!({"type": "struct", "fields": [
+        {"name": "A", "type": {"type": "array", "elementType": "timestamp_ntz"}},
+        {"name": "m", "type": {"type": "map", "keyType": "string", "valueType": "decimal(9,2)"}}]});
+    let hive = "struct<a:array<timestamp>,m:map<string,decimal(9,2)>>";
+    assert_eq!(entry::hive_type(&iceberg), hive);
+    assert_eq!(entry::hive_type(&delta), hive);
+    assert_eq!(entry::hive_type(&json!("long")), "bigint");
 }

@@ -73,7 +73,7 @@ fn spelt(schema: &TableSchema, row: Vec<Value>) -> serde_json::Value {
 async fn a_table_that_spark_wrote_reads_as_spark_wrote_it() {
     let Some(golden) = golden() else { return };
     let place = place();
-    let table = place.folder.path().join("table");
+    let table = place.folder.path().join("lake/table");
     let until = |newest: &'static str| move |name: &str| name < newest || !name.ends_with(".json");
     let source = golden.join("delta_spark_dv");
     copy_folder(&source, &table, &until("00000000000000000003"));
