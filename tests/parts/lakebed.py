@@ -149,17 +149,19 @@ class Lakebed:
         is given: then it is written to a file and named by ``--config`` after the subcommand."""
         command = [str(self.binary), *args]
         if config is not None:
-            self._note(config, args, env)
             file = self.write_config(config, part_dir("lakebed") / "lakebed.yaml")
             command = self._command(args, file)
-        return subprocess.run(
+        ran = subprocess.run(
             [*_WITH_PARENT, *command],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
             timeout=seconds, env=self._environment(env),
         )  # fmt: skip
+        if config is not None and ran.returncode == 0:
+            self._note(config, args, env)
+        return ran
 
     def _note(self, config: dict, args, env: dict[str, str] | None) -> None:
-        if not args or args[0] == "run":
+        if "lake" in config and (not args or args[0] == "run"):
             self.lakes[json.dumps(config.get("lake"), sort_keys=True)] = (config, env)
 
     @staticmethod
