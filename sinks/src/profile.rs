@@ -206,6 +206,16 @@ pub(crate) struct File {
     pub(crate) size: u64,
 }
 
+/// The words in which a format's metadata tells types.
+pub(crate) struct TypeWords {
+    pub(crate) list: &'static str,
+    pub(crate) element: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) value: &'static str,
+    /// Whether Athena reads a type of this name, one that has no parts.
+    pub(crate) takes: fn(&str) -> bool,
+}
+
 /// What the metadata of a table gave.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
@@ -225,8 +235,40 @@ impl Found {
         self.broken.push(Broken { rule, place: place.into(), found: found.into() });
     }
 
-    /// A table's columns, by name and type.
-    pub(crate) fn take_columns<'n>(&mut self, columns: impl Iterator<Item = (&'n str, &'n Json)>) {
+    /// A table's columns: their names, and their types in the words of its format.
+    pub(crate) fn take_schema(&mut self, fields: &[&Json], words: &TypeWords) {
+        let named =
+            fields.iter().filter_map(|field| Some((field["name"].as_str()?, &field["type"])));
+        self.take_columns(named);
+        for field in fields {
+            let column = field["name"].as_str().unwrap_or_default();
+            self.take_type(column, &field["type"], words);
+        }
+    }
+
+    fn take_type(&mut self, column: &str, of: &Json, words: &TypeWords) {
+        let place = || format!("column `{column}`");
+        match (of, of["type"].as_str()) {
+            (Json::String(name), _) if (words.takes)(name) => {}
+            (Json::String(name), _) => self.breaks(Rule::ColumnType, place(), format!("`{name}`")),
+            (_, Some("struct")) => {
+                for field in of["fields"].as_array().into_iter().flatten() {
+                    self.field(column, field["name"].as_str().unwrap_or_default());
+                    self.take_type(column, &field["type"], words);
+                }
+            }
+            (_, Some(kind)) if kind == words.list => {
+                self.take_type(column, &of[words.element], words);
+            }
+            (_, Some("map")) => {
+                self.take_type(column, &of[words.key], words);
+                self.take_type(column, &of[words.value], words);
+            }
+            _ => self.breaks(Rule::ColumnType, place(), of.to_string()),
+        }
+    }
+
+    fn take_columns<'n>(&mut self, columns: impl Iterator<Item = (&'n str, &'n Json)>) {
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
         for (name, of) in columns {
             self.columns.push((name.to_lowercase(), entry::hive_type(of)));
@@ -240,7 +282,7 @@ impl Found {
     }
 
     /// The name of a field inside of a column.
-    pub(crate) fn field(&mut self, column: &str, name: &str) {
+    fn field(&mut self, column: &str, name: &str) {
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(is_word) {
             self.breaks(Rule::Name, format!("column `{column}`"), format!("its field `{name}`"));

@@ -7,6 +7,8 @@
 
 mod bronze_rows;
 mod epochs;
+#[cfg(test)]
+mod fixtures;
 mod floors;
 mod ghosts;
 mod intake;

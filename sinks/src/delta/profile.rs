@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::actions::{Add, Metadata, Protocol, decode_path};
 use super::delta_log::{list_log, read_log};
-use crate::profile::{File, Found, Rule};
+use crate::profile::{File, Found, Rule, TypeWords};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
@@ -26,6 +26,13 @@ const TYPES: [&str; 12] = [
     "timestamp",
     "timestamp_ntz",
 ];
+const WORDS: TypeWords = TypeWords {
+    list: "array",
+    element: "elementType",
+    key: "keyType",
+    value: "valueType",
+    takes: |name| TYPES.contains(&name) || name.starts_with("decimal("),
+};
 const CHECKPOINT_POLICY: &str = "delta.checkpointPolicy";
 
 /// What the log says of its newest version, as it stands there.
@@ -108,11 +115,9 @@ fn schema(metadata: &Metadata, found: &mut Found) -> Result<()> {
     let schema: Json = serde_json::from_str(&metadata.schema_string)
         .map_err(|e| Error::corrupt("the table's schema is not JSON").with_source(e))?;
     let fields: Vec<&Json> = schema["fields"].as_array().into_iter().flatten().collect();
-    let named = fields.iter().filter_map(|field| Some((field["name"].as_str()?, &field["type"])));
-    found.take_columns(named);
+    found.take_schema(&fields, &WORDS);
     for field in fields {
         let name = field["name"].as_str().unwrap_or_default();
-        column_type(name, &field["type"], found);
         let is_scalar = field["type"].as_str().is_some_and(|name| name != "binary");
         if metadata.partition_columns.iter().any(|column| column == name) && !is_scalar {
             let of = &field["type"];
@@ -120,28 +125,6 @@ fn schema(metadata: &Metadata, found: &mut Found) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn column_type(column: &str, of: &Json, found: &mut Found) {
-    match of {
-        Json::String(name) => {
-            if !TYPES.contains(&name.as_str()) && !name.starts_with("decimal(") {
-                found.breaks(Rule::ColumnType, format!("column `{column}`"), format!("`{name}`"));
-            }
-        }
-        _ if of["type"] == "struct" => {
-            for field in of["fields"].as_array().into_iter().flatten() {
-                found.field(column, field["name"].as_str().unwrap_or_default());
-                column_type(column, &field["type"], found);
-            }
-        }
-        _ if of["type"] == "array" => column_type(column, &of["elementType"], found),
-        _ if of["type"] == "map" => {
-            column_type(column, &of["keyType"], found);
-            column_type(column, &of["valueType"], found);
-        }
-        _ => found.breaks(Rule::ColumnType, format!("column `{column}`"), of.to_string()),
-    }
 }
 
 fn file(add: &Add, found: &mut Found) {

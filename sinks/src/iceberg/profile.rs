@@ -8,7 +8,7 @@ use super::manifests::{decode_list, decode_manifest};
 use super::pointer::Pointer;
 use super::state::Reader;
 use crate::catalog::Entry;
-use crate::profile::{File, Found, Rule};
+use crate::profile::{File, Found, Rule, TypeWords};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
@@ -24,6 +24,13 @@ const TYPES: [&str; 10] = [
     "timestamp",
     "timestamptz",
 ];
+const WORDS: TypeWords = TypeWords {
+    list: "list",
+    element: "element",
+    key: "key",
+    value: "value",
+    takes: |name| TYPES.contains(&name) || is_decimal(name),
+};
 const TRANSFORMS: [&str; 5] = ["identity", "year", "month", "day", "hour"];
 const PRECISION_MAX: u32 = 38;
 
@@ -58,11 +65,7 @@ fn current<'m>(metadata: &'m Json, list: &str, key: &str, id: &Json) -> &'m Json
 fn schema(metadata: &Json, found: &mut Found) {
     let schema = current(metadata, "schemas", "schema-id", &metadata["current-schema-id"]);
     let fields: Vec<&Json> = schema["fields"].as_array().into_iter().flatten().collect();
-    let named = fields.iter().filter_map(|field| Some((field["name"].as_str()?, &field["type"])));
-    found.take_columns(named);
-    for field in &fields {
-        column_type(field["name"].as_str().unwrap_or_default(), &field["type"], found);
-    }
+    found.take_schema(&fields, &WORDS);
     let spec = current(metadata, "partition-specs", "spec-id", &metadata["default-spec-id"]);
     for part in spec["fields"].as_array().into_iter().flatten() {
         let place = format!("partition field {}", part["name"]);
@@ -77,28 +80,6 @@ fn schema(metadata: &Json, found: &mut Found) {
     }
 }
 
-fn column_type(column: &str, of: &Json, found: &mut Found) {
-    match of {
-        Json::String(name) => {
-            if !TYPES.contains(&name.as_str()) && !is_decimal(name) {
-                found.breaks(Rule::ColumnType, format!("column `{column}`"), format!("`{name}`"));
-            }
-        }
-        _ if of["type"] == "struct" => {
-            for field in of["fields"].as_array().into_iter().flatten() {
-                found.field(column, field["name"].as_str().unwrap_or_default());
-                column_type(column, &field["type"], found);
-            }
-        }
-        _ if of["type"] == "list" => column_type(column, &of["element"], found),
-        _ if of["type"] == "map" => {
-            column_type(column, &of["key"], found);
-            column_type(column, &of["value"], found);
-        }
-        _ => found.breaks(Rule::ColumnType, format!("column `{column}`"), of.to_string()),
-    }
-}
-
 fn is_decimal(name: &str) -> bool {
     let inside = name.strip_prefix("decimal(").and_then(|rest| rest.strip_suffix(')'));
     let precision = inside.and_then(|inside| inside.split(',').next()?.trim().parse().ok());
@@ -108,7 +89,7 @@ fn is_decimal(name: &str) -> bool {
 async fn files(storage: &Storage, metadata: &Json, found: &mut Found) -> Result<()> {
     let location = metadata["location"].as_str().unwrap_or_default();
     let reader = Reader::new(storage, location);
-    scheme(storage, location, found);
+    scheme(storage.location(), location, found);
     let id = &metadata["current-snapshot-id"];
     let snapshot = current(metadata, "snapshots", "snapshot-id", id);
     let Some(list) = snapshot["manifest-list"].as_str() else { return Ok(()) };
@@ -131,7 +112,7 @@ async fn object(
     uri: &str,
     found: &mut Found,
 ) -> Result<Option<bytes::Bytes>> {
-    scheme(storage, uri, found);
+    scheme(storage.location(), uri, found);
     match reader.relative(uri) {
         Ok(_) => reader.get(uri).await.map(Some),
         Err(_) => {
@@ -141,15 +122,16 @@ async fn object(
     }
 }
 
-fn scheme(storage: &Storage, uri: &str, found: &mut Found) {
-    if !storage.is_local() && !uri.starts_with("s3://") {
+/// What a table at `location` names so.
+pub(super) fn scheme(location: &str, uri: &str, found: &mut Found) {
+    if location.starts_with("s3://") && !uri.starts_with("s3://") {
         found.breaks(Rule::Scheme, format!("`{uri}`"), "another scheme");
     }
 }
 
 fn file(storage: &Storage, reader: &Reader<'_>, entry: &ManifestEntryRef, found: &mut Found) {
     let uri = entry.file_path();
-    scheme(storage, uri, found);
+    scheme(storage.location(), uri, found);
     let is_data = entry.content_type() == DataContentType::Data;
     if entry.file_format() != DataFileFormat::Parquet {
         let rule = if is_data { Rule::FileFormat } else { Rule::Deletes };

@@ -3,10 +3,7 @@
 use lakebed_schemas::change_event::Op;
 
 use super::*;
-
-fn tp() -> TopicPartition {
-    TopicPartition::new("t", 0)
-}
+use crate::worker::fixtures::{event, tp};
 
 /// A streamed change at a place of the log.
 fn streamed(at: u64) -> ChangeEvent {
@@ -15,19 +12,7 @@ fn streamed(at: u64) -> ChangeEvent {
         connection: 1,
         ..SourceInfo::default()
     };
-    ChangeEvent {
-        op: Op::Update,
-        key: None,
-        before: None,
-        after: None,
-        old_key: None,
-        source,
-        event_ts_us: None,
-        before_json: None,
-        after_json: None,
-        source_json: None,
-        schema_hash: None,
-    }
+    event(Op::Update, source)
 }
 
 fn read(kind: &str) -> ChangeEvent {

@@ -3,26 +3,11 @@
 use lakebed_schemas::change_event::{Op, SourceInfo};
 
 use super::*;
+use crate::worker::fixtures::{event, tp};
 
-fn tp() -> TopicPartition {
-    TopicPartition::new("t", 0)
-}
-
-fn event(mark: Option<&str>, table: u64) -> ChangeEvent {
+fn marked(mark: Option<&str>, table: u64) -> ChangeEvent {
     let source = SourceInfo { snapshot: mark.map(str::to_owned), table, ..SourceInfo::default() };
-    ChangeEvent {
-        op: Op::Read,
-        key: None,
-        before: None,
-        after: None,
-        old_key: None,
-        source,
-        event_ts_us: None,
-        before_json: None,
-        after_json: None,
-        source_json: None,
-        schema_hash: None,
-    }
+    event(Op::Read, source)
 }
 
 /// `f`irst, `t`rue, `l`ast, `i`ncremental, a `c`hange, a `C`hange of another table, set `a`side, a
@@ -44,7 +29,7 @@ fn take(ghosts: &mut Ghosts, history: &str, from: i64, partitions: usize) {
                 continue;
             }
         };
-        ghosts.take(&tp(), offset, &event(mark, u64::from(letter == 'C')), partitions);
+        ghosts.take(&tp(), offset, &marked(mark, u64::from(letter == 'C')), partitions);
     }
 }
 

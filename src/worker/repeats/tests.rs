@@ -4,10 +4,7 @@ use lakebed_schemas::change_event::{Field, RowShape, SourceInfo};
 use lakebed_schemas::value::Value;
 
 use super::*;
-
-fn tp() -> TopicPartition {
-    TopicPartition::new("t", 0)
-}
+use crate::worker::fixtures::{event, tp};
 
 fn key(key: i64) -> Row {
     let fields = vec![Field { name: "id".into(), column_type: None }];
@@ -23,17 +20,9 @@ fn change(op: Op, of: i64, at: u64) -> ChangeEvent {
         ..SourceInfo::default()
     };
     ChangeEvent {
-        op,
         key: (op != Op::Truncate).then(|| key(of)),
-        before: None,
-        after: None,
-        old_key: None,
-        source,
-        event_ts_us: None,
-        before_json: None,
         after_json: (op != Op::Delete).then(|| format!("{{\"id\":{of}}}")),
-        source_json: None,
-        schema_hash: None,
+        ..event(op, source)
     }
 }
 

@@ -4,8 +4,9 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::catalog::Entry;
+use crate::iceberg::profile::scheme;
 use crate::profile::tests::{broken, plain_parquet};
-use crate::profile::{Rule, inspect};
+use crate::profile::{Found, Rule, inspect};
 
 /// A table with rows and dead rows that Athena takes.
 async fn good(factory: &Factory) -> Fixture<'_> {
@@ -122,4 +123,16 @@ async fn files_that_athena_does_not_take_are_named_by_their_rule() {
         foreign_commit(&table, vec![(manifest, file(content, uri, format, size))]).await;
         assert_eq!(rules(&table).await, [expected]);
     }
+}
+
+#[test]
+fn on_s3_another_spelling_of_the_scheme_is_named() {
+    let rules = |location: &str, uri: &str| {
+        let mut found = Found::default();
+        scheme(location, uri, &mut found);
+        found.broken.iter().map(|broken| broken.rule).collect::<Vec<_>>()
+    };
+    assert_eq!(rules("s3://bucket/lake/t", "s3a://bucket/lake/t/data/x.parquet"), [Rule::Scheme]);
+    assert_eq!(rules("s3://bucket/lake/t", "s3://bucket/lake/t/data/x.parquet"), []);
+    assert_eq!(rules("file:///lake/t", "file:///lake/t/data/x.parquet"), []);
 }
