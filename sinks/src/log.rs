@@ -3,7 +3,7 @@
 //! A log makes data files, row-level deletes, a schema change and progress visible together, or
 //! none of them. It never retries a commit by itself and never deletes on the commit path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -98,6 +98,9 @@ pub struct TableChange {
     pub added: Vec<Arc<DataFile>>,
     /// Newly dead positions by path of a live file; disjoint from what is dead there already.
     pub deleted: BTreeMap<String, RoaringBitmap>,
+    /// Live files that leave whole, by path, with the rows that are dead in them; none of those
+    /// that `deleted` names.
+    pub removed: BTreeSet<String>,
     /// The schema after the change, if it differs. New columns have ids already, those that
     /// [`TableLog::assign_ids`] gave on the head that the change is for: `added` was written with them.
     pub schema: Option<TableSchema>,
@@ -109,6 +112,21 @@ pub struct TableChange {
     /// properties, from this version on. An empty text takes the name away. One writer for each
     /// name: the last one counts.
     pub memos: BTreeMap<String, String>,
+}
+
+impl TableChange {
+    /// Whether the files that leave are there to leave; says what is wrong.
+    pub(crate) fn check_removed(&self, head: &Head) -> std::result::Result<(), String> {
+        for path in &self.removed {
+            if !head.files.contains_key(path) {
+                return Err(format!("`{path}` is to leave and is not a live file"));
+            }
+            if self.deleted.contains_key(path) {
+                return Err(format!("`{path}` is to leave and to lose rows"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What became of one commit attempt.
@@ -220,7 +238,7 @@ pub trait TableLog: Send + Sync {
     /// Tries once to make `change` visible on top of the current head.
     ///
     /// Refuses, as an error of kind `Invalid`, a delta that does not fit the head's checkpoint and
-    /// a delete in a file that is not live: callers settle those first. An error means that
+    /// a file to leave or to lose rows that is not live: callers settle those first. An error means that
     /// nothing became visible; whatever may have is `Unknown`.
     ///
     /// # Errors

@@ -127,6 +127,7 @@ fn check(head: &Head, change: &TableChange) -> Result<()> {
     if head.checkpoint.fit(&change.delta) != Fit::Applies {
         return Err(Error::invalid("the change does not start where the table stands"));
     }
+    change.check_removed(head).map_err(Error::invalid)?;
     for (path, rows) in &change.deleted {
         let Some(live) = head.files.get(path) else {
             return Err(Error::invalid(format!("`{path}` is deleted from and not live")));
@@ -152,6 +153,7 @@ fn apply(head: &mut Head, change: &TableChange) {
             live.deleted |= rows;
         }
     }
+    head.files.retain(|path, _| !change.removed.contains(path));
     for file in &change.added {
         let live = LiveFile { file: file.clone(), deleted: RoaringBitmap::new() };
         head.files.insert(file.path.clone(), live);

@@ -1,6 +1,6 @@
 //! Commits: once, in order, whatever the network does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ pub(crate) fn change(added: Vec<Arc<DataFile>>, delta: CheckpointDelta) -> Table
         delta,
         added,
         deleted: BTreeMap::new(),
+        removed: BTreeSet::new(),
         schema: None,
         freshness: None,
         notes: BTreeMap::new(),

@@ -7,6 +7,7 @@
 pub mod commits;
 pub mod cost;
 pub mod fixture;
+pub mod rewrites;
 pub mod rows;
 pub mod sweep;
 pub mod truncate;
@@ -90,6 +91,9 @@ macro_rules! conformance_tests {
             truncate: a_truncate_takes_from_other_partitions_what_was_there_before_it
             truncate: a_row_that_does_not_tell_when_it_was_made_stops_a_truncate
             upkeep: cleanup_keeps_what_readers_need
+            rewrites: files_that_leave_take_their_rows_along
+            rewrites: dead_rows_leave_with_their_files
+            rewrites: a_file_that_is_gone_cannot_leave_again
         );
     };
     (@each $factory:expr; $($module:ident: $name:ident)*) => {

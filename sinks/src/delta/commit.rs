@@ -147,7 +147,9 @@ fn check(state: &State, change: &TableChange) -> Result<()> {
     if let Some(file) = change.added.iter().find(|file| head.files.contains_key(&file.path)) {
         return Err(Error::invalid(format!("file `{}` is in the table already", file.path)));
     }
-    if !change.deleted.is_empty() && protocol::is_append_only(state.metadata()) {
+    change.check_removed(head).map_err(Error::invalid)?;
+    let takes = !change.deleted.is_empty() || !change.removed.is_empty();
+    if takes && protocol::is_append_only(state.metadata()) {
         return Err(Error::invalid("the table has delta.appendOnly: rows cannot be deleted"));
     }
     for (path, dying) in &change.deleted {
@@ -212,6 +214,8 @@ fn plan(state: &State, change: &TableChange, options: &TableOptions) -> Result<P
             known.dead.insert(path.clone(), dead);
         }
     }
+    let removed = change.removed.iter().map(|path| state.replay.adds[path].to_remove(now_ms));
+    actions.extend(removed.map(Action::from));
     for file in &change.added {
         actions.push(add(file, &table_schema, now_ms)?.into());
         // The log has the statistics; a second copy in memory serves nobody.
@@ -284,14 +288,15 @@ fn add(file: &DataFile, schema: &lakebed_schemas::column::TableSchema, now_ms: i
 }
 
 fn commit_info(state: &State, change: &TableChange, options: &TableOptions, now_ms: i64) -> Action {
-    let deletes = change.deleted.values().any(|dying| !dying.is_empty());
+    let takes =
+        !change.removed.is_empty() || change.deleted.values().any(|dying| !dying.is_empty());
     let rows: u64 = change.added.iter().map(|file| file.rows).sum();
     let dead: u64 = change.deleted.values().map(RoaringBitmap::len).sum();
     let mut info = Map::new();
     let mut set = |key: &str, value: Json| info.insert(key.to_owned(), value);
     set("timestamp", json!(now_ms));
-    set("operation", json!(if deletes { "MERGE" } else { "WRITE" }));
-    let mode = if deletes { json!({}) } else { json!({"mode": "Append", "partitionBy": "[]"}) };
+    set("operation", json!(if takes { "MERGE" } else { "WRITE" }));
+    let mode = if takes { json!({}) } else { json!({"mode": "Append", "partitionBy": "[]"}) };
     set("operationParameters", mode);
     set(
         "operationMetrics",
@@ -299,11 +304,12 @@ fn commit_info(state: &State, change: &TableChange, options: &TableOptions, now_
             "numFiles": change.added.len().to_string(),
             "numOutputRows": rows.to_string(),
             "numDeletedRows": dead.to_string(),
+            "numRemovedFiles": change.removed.len().to_string(),
         }),
     );
     set("readVersion", json!(state.head.version));
     set("isolationLevel", json!("Serializable"));
-    set("isBlindAppend", json!(!deletes));
+    set("isBlindAppend", json!(!takes));
     set("engineInfo", json!(engine()));
     set(COMMIT_ID, json!(change.commit_id.to_string()));
     set("lakebed.owner", json!(options.owner));

@@ -4,7 +4,7 @@ mod foreign;
 mod glue;
 mod profile;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,6 +108,7 @@ fn change(added: Vec<Arc<DataFile>>, start: i64, end: i64) -> TableChange {
         delta: delta(0, start, end),
         added,
         deleted: BTreeMap::new(),
+        removed: BTreeSet::new(),
         schema: None,
         freshness: Some(end),
         notes: BTreeMap::from([("cause".to_owned(), "test".to_owned())]),

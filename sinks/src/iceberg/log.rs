@@ -10,8 +10,9 @@ use lakebed_schemas::column::TableSchema;
 use uuid::Uuid;
 
 use super::maintenance::Cleaner;
+use super::manifest_stage::{Remembered, forget};
 use super::pointer::{Located, Pointer, Swapped};
-use super::stage::{self, Attempt, Remembered, Staged, StagedDeletes};
+use super::stage::{self, Attempt, Staged, StagedDeletes};
 use super::state::{self, State};
 use super::{metadata, progress};
 use crate::failpoint;
@@ -202,7 +203,7 @@ impl IcebergLog {
         }
         let version = staged.located.version;
         staged.apply(&mut self.state, change);
-        stage::forget(&mut self.remembered, &self.state);
+        forget(&mut self.remembered, &self.state);
         self.verified = Moment::now();
         self.staged_deletes = None;
         failpoint::hit(failpoint::BEFORE_HINT);
@@ -244,7 +245,7 @@ impl TableLog for IcebergLog {
         }
         self.state = state;
         self.verified = verified;
-        stage::forget(&mut self.remembered, &self.state);
+        forget(&mut self.remembered, &self.state);
         Ok(true)
     }
 

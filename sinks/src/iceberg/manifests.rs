@@ -20,7 +20,7 @@ use crate::{Error, Result};
 const FANOUT_LOG2: u32 = 3;
 
 /// A manifest of this size stays as it is: a reader takes it in one go, and rewriting it buys nothing.
-const MERGED_BYTES_MAX: i64 = 8 << 20;
+pub(super) const MERGED_BYTES_MAX: i64 = 8 << 20;
 
 /// What goes into a manifest.
 pub(super) enum Entry {
@@ -28,6 +28,8 @@ pub(super) enum Entry {
     Added(Box<DataFile>),
     /// A file from a manifest that is merged, with its own history.
     Existing(ManifestEntryRef),
+    /// A file from such a manifest that leaves with this commit.
+    Deleted(ManifestEntryRef),
 }
 
 /// Where a manifest belongs: its table version, columns and partitioning.
@@ -58,22 +60,20 @@ pub(super) async fn encode_manifest(
             // A negative number is inherited from the manifest list at commit.
             Entry::Added(file) => writer.add_file(*file, -1).map_err(library(doing()))?,
             Entry::Existing(entry) => {
-                let (Some(snapshot_id), Some(sequence)) =
-                    (entry.snapshot_id, entry.sequence_number)
-                else {
-                    return Err(Error::corrupt(format!(
-                        "`{}` has no sequence number in its manifest",
-                        entry.file_path()
-                    )));
-                };
-                let file_sequence = entry.file_sequence_number.or(Some(sequence));
+                let (snapshot_id, sequence, file_sequence) = history(&entry)?;
                 writer
                     .add_existing_file(
                         entry.data_file.clone(),
                         snapshot_id,
                         sequence,
-                        file_sequence,
+                        Some(file_sequence),
                     )
+                    .map_err(library(doing()))?;
+            }
+            Entry::Deleted(entry) => {
+                let (_, sequence, file_sequence) = history(&entry)?;
+                writer
+                    .add_delete_file(entry.data_file.clone(), sequence, Some(file_sequence))
                     .map_err(library(doing()))?;
             }
         }
@@ -81,6 +81,17 @@ pub(super) async fn encode_manifest(
     let manifest = writer.write_manifest_file().await.map_err(library(doing()))?;
     let bytes = take(&io, uri).await?;
     Ok((manifest, bytes))
+}
+
+/// The snapshot that an entry came with, and its data and file sequence numbers.
+fn history(entry: &ManifestEntryRef) -> Result<(i64, i64, i64)> {
+    let (Some(snapshot_id), Some(sequence)) = (entry.snapshot_id, entry.sequence_number) else {
+        return Err(Error::corrupt(format!(
+            "`{}` has no sequence number in its manifest",
+            entry.file_path()
+        )));
+    };
+    Ok((snapshot_id, sequence, entry.file_sequence_number.unwrap_or(sequence)))
 }
 
 /// Decodes a manifest; entries have inherited what the list says of it.

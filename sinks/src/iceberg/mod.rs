@@ -1,4 +1,4 @@
-//! Iceberg tables, format version 2, merge-on-read with position deletes.
+//! Iceberg tables, format version 2: rows die by position deletes, or files leave whole.
 //!
 //! [`log::IcebergLog`] is the table log; everything else serves it. The `iceberg` crate gives the
 //! spec's types, manifests and metadata; reading and writing of objects is ours alone, so that
@@ -10,8 +10,10 @@ mod filesystem;
 mod glue;
 #[cfg(test)]
 mod glue_tests;
+mod leaving;
 mod log;
 mod maintenance;
+mod manifest_stage;
 mod manifests;
 mod metadata;
 mod pointer;

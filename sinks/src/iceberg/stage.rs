@@ -19,7 +19,9 @@ use uuid::Uuid;
 
 use super::convert::{evolve, partition_tuple};
 use super::entries;
-use super::manifests::{self, Entry, ManifestContext};
+use super::leaving::Leaving;
+use super::manifest_stage::{ManifestStage, Remembered};
+use super::manifests;
 use super::metadata::{self, Next};
 use super::pointer::Located;
 use super::position_deletes::{self, DeleteFile, Target};
@@ -30,8 +32,6 @@ use crate::log::{DataFile, LiveFile, TableChange, TableOptions, apply_memos};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
-/// Manifests up to this size are remembered, so that merging recent ones reads nothing.
-const REMEMBERED_BYTES_MAX: usize = 32 << 10;
 /// Staged delete files older than this are written anew: cleanup may have taken them for orphans.
 const REUSE_AGE_MAX: Duration = Duration::from_secs(600);
 
@@ -64,6 +64,10 @@ pub(super) struct Staged {
     manifests: Vec<ManifestFile>,
     added: Vec<(DataFile, Placement)>,
     deletes: Vec<(String, DeleteStats)>,
+    /// No delete file of the version before stays.
+    drops_deletes: bool,
+    /// Which manifest holds a data file now, for those whose manifest is new.
+    holders: Vec<(String, Arc<str>)>,
     progress: Progress,
     schema: TableSchema,
 }
@@ -98,6 +102,7 @@ pub(super) fn check(state: &State, change: &TableChange) -> Result<()> {
             return refused(format!("`{}` is in the table already", file.path));
         }
     }
+    change.check_removed(head).or_else(refused)?;
     for (path, positions) in &change.deleted {
         let Some(live) = head.files.get(path) else {
             return refused(format!("deletes in `{path}`, which is not a live file"));
@@ -158,9 +163,6 @@ async fn put_all(storage: &Storage, objects: Vec<(String, Bytes)>) -> Result<()>
         .await
 }
 
-/// Small manifests that are in the table, by URI.
-pub(super) type Remembered = HashMap<String, Bytes>;
-
 /// One attempt at staging a commit on one head.
 pub(super) struct Attempt<'a> {
     pub(super) storage: &'a Storage,
@@ -185,7 +187,10 @@ impl Attempt<'_> {
         let attempt = Uuid::new_v4().simple().to_string();
         let added = self.added_entries(&schema, sequence)?;
         let deletes = self.delete_entries()?;
+        let leaving = Leaving::of(self.state, self.change);
 
+        // One whose files have all left was kept for the version in which they did.
+        let is_needed = |manifest: &&ManifestFile| manifests::live_files(manifest) != Some(0);
         let mut writer = ManifestStage {
             storage: self.storage,
             reader: Reader::new(self.storage, base.location()),
@@ -194,20 +199,18 @@ impl Attempt<'_> {
             snapshot_id,
             sequence,
             prefix: format!("metadata/{attempt}-m"),
-            manifests: self.state.manifests.clone(),
+            manifests: self.state.manifests.iter().filter(is_needed).cloned().collect(),
+            leaving: &leaving,
+            holders: Vec::new(),
+            written: 0,
             remembered,
         };
         let spec_id = base.default_partition_spec_id();
-        let files = added.iter().map(|(file, ..)| file.clone()).collect();
-        writer.add(ManifestContentType::Data, spec_id, files).await?;
-        let mut by_spec: BTreeMap<i32, Vec<IcebergFile>> = BTreeMap::new();
-        for (file, spec_id, _) in &deletes {
-            by_spec.entry(*spec_id).or_default().push(file.clone());
-        }
-        for (spec_id, files) in by_spec {
-            writer.add(ManifestContentType::Deletes, spec_id, files).await?;
-        }
-        let manifests = writer.manifests;
+        let files = added.iter().map(|(file, ..)| (spec_id, file.clone()));
+        writer.add_all(ManifestContentType::Data, files).await?;
+        let files = deletes.iter().map(|(file, spec_id, _)| (*spec_id, file.clone()));
+        writer.add_all(ManifestContentType::Deletes, files).await?;
+        let (manifests, holders) = (writer.manifests, writer.holders);
 
         let list = format!("metadata/snap-{snapshot_id}-1-{attempt}.avro");
         let list_uri = self.storage.uri(&list);
@@ -217,7 +220,7 @@ impl Attempt<'_> {
         self.storage.put(&list, bytes).await?;
 
         let progress = self.progress();
-        let summary = self.summary(&added, &deletes, &progress).await?;
+        let summary = self.summary(&added, &deletes, &leaving, &progress).await?;
         let next = Next {
             snapshot_id,
             sequence,
@@ -245,6 +248,8 @@ impl Attempt<'_> {
                     (path, DeleteStats { size, records })
                 })
                 .collect(),
+            drops_deletes: leaving.takes_deletes(),
+            holders,
             progress,
         })
     }
@@ -296,7 +301,8 @@ impl Attempt<'_> {
             let uri = self.storage.uri(&file.path);
             let entry =
                 entries::data(file, &uri, partition.clone(), spec.spec_id(), columns, schema)?;
-            let placement = Placement { uri, spec_id: spec.spec_id(), partition, sequence };
+            let (spec_id, manifest) = (spec.spec_id(), Arc::from(""));
+            let placement = Placement { uri, spec_id, partition, sequence, manifest };
             // As it would be read back: statistics are the manifest's from here on.
             let file = DataFile { stats: Vec::new(), ..file.as_ref().clone() };
             Ok((entry, file, placement))
@@ -322,6 +328,7 @@ impl Attempt<'_> {
         &self,
         added: &[(IcebergFile, DataFile, Placement)],
         deletes: &[(IcebergFile, i32, String)],
+        leaving: &Leaving<'_>,
         progress: &Progress,
     ) -> Result<HashMap<String, String>> {
         let mut summary = HashMap::new();
@@ -342,7 +349,7 @@ impl Attempt<'_> {
         let entries = |file: &(IcebergFile, DataFile, Placement)| file.0.clone();
         let added: Vec<IcebergFile> = added.iter().map(entries).collect();
         let deletes: Vec<IcebergFile> = deletes.iter().map(|(file, ..)| file.clone()).collect();
-        summary::count(self.state, &added, &deletes, &mut summary);
+        summary::count(self.state, &added, &deletes, leaving, &mut summary);
         Ok(summary)
     }
 }
@@ -350,10 +357,22 @@ impl Attempt<'_> {
 impl Staged {
     /// Moves the state on: the commit is visible.
     pub(super) fn apply(self, state: &mut State, change: &TableChange) {
+        for path in &change.removed {
+            state.head.files.remove(path);
+            state.placements.remove(path);
+        }
+        if self.drops_deletes {
+            state.deletes.clear();
+        }
         for (file, placement) in self.added {
             state.placements.insert(file.path.clone(), placement);
             let live = LiveFile { file: Arc::new(file), deleted: RoaringBitmap::new() };
             state.head.files.insert(live.file.path.clone(), live);
+        }
+        for (path, manifest) in self.holders {
+            if let Some(placement) = state.placements.get_mut(&path) {
+                placement.manifest = manifest;
+            }
         }
         for (path, positions) in &change.deleted {
             if let Some(live) = state.head.files.get_mut(path) {
@@ -370,79 +389,6 @@ impl Staged {
         state.metadata = self.metadata;
         state.located = self.located;
     }
-}
-
-/// The manifests of the next snapshot, while they are written.
-struct ManifestStage<'a> {
-    storage: &'a Storage,
-    reader: Reader<'a>,
-    base: &'a TableMetadata,
-    schema: SchemaRef,
-    snapshot_id: i64,
-    sequence: i64,
-    prefix: String,
-    manifests: Vec<ManifestFile>,
-    remembered: &'a mut Remembered,
-}
-
-impl ManifestStage<'_> {
-    /// Writes one manifest with the new files of one content and spec, and with those of the
-    /// manifests that are due for merging; nothing if there are no new files.
-    async fn add(
-        &mut self,
-        content: ManifestContentType,
-        spec_id: i32,
-        files: Vec<IcebergFile>,
-    ) -> Result<()> {
-        if files.is_empty() {
-            return Ok(());
-        }
-        let merged = manifests::merge_with(&self.manifests, (content, spec_id), files.len() as u64);
-        let mut entries: Vec<Entry> =
-            files.into_iter().map(|file| Entry::Added(Box::new(file))).collect();
-        for index in &merged {
-            let manifest = &self.manifests[*index];
-            let decoded = match self.remembered.get(&manifest.manifest_path) {
-                Some(bytes) => manifests::decode_manifest(manifest, bytes.clone()).await?,
-                None => self.reader.manifest(manifest).await?,
-            };
-            entries.extend(decoded.into_iter().filter(|e| e.is_alive()).map(Entry::Existing));
-        }
-        let path = format!("{}{}.avro", self.prefix, self.manifests.len());
-        let context = ManifestContext {
-            snapshot_id: self.snapshot_id,
-            schema: self.schema.clone(),
-            spec: metadata::spec(self.base, spec_id)?.clone(),
-            content,
-        };
-        let uri = self.storage.uri(&path);
-        let (mut manifest, bytes) = manifests::encode_manifest(&uri, context, entries).await?;
-        self.storage.put(&path, bytes.clone()).await?;
-
-        // What the manifest list will say when it is read back.
-        manifest.sequence_number = self.sequence;
-        if manifest.min_sequence_number < 0 {
-            manifest.min_sequence_number = self.sequence;
-        }
-        let gone: HashSet<usize> = merged.into_iter().collect();
-        let mut index = 0;
-        self.manifests.retain(|_| {
-            index += 1;
-            !gone.contains(&(index - 1))
-        });
-        self.manifests.push(manifest);
-        if bytes.len() <= REMEMBERED_BYTES_MAX {
-            self.remembered.insert(uri, bytes);
-        }
-        Ok(())
-    }
-}
-
-/// Forgets manifests that are no longer in the table.
-pub(super) fn forget(remembered: &mut Remembered, state: &State) {
-    let current: HashSet<&str> =
-        state.manifests.iter().map(|manifest| manifest.manifest_path.as_str()).collect();
-    remembered.retain(|uri, _| current.contains(uri.as_str()));
 }
 
 fn fresh_snapshot_id(base: &TableMetadata) -> i64 {

@@ -1,8 +1,8 @@
 //! What one version of a table holds, as read from its metadata, manifests and delete files.
 //!
-//! A refresh reads only manifests and delete files that it has not seen: files are added for ever
-//! and removed rarely, so if the counts in the manifest list add up to what is known and what is
-//! new, nothing was removed. If they do not add up, everything is read.
+//! A refresh reads only manifests and delete files that it has not seen. A manifest that is written
+//! anew because files leave it says which; if the counts in the manifest list then add up to what is
+//! known and what is new, nothing else was removed. If they do not add up, everything is read.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -38,6 +38,8 @@ pub(super) struct Placement {
     pub(super) partition: Struct,
     /// Its data sequence number: only deletes of this one or a later one apply.
     pub(super) sequence: i64,
+    /// Path of the manifest that holds its entry.
+    pub(super) manifest: Arc<str>,
 }
 
 /// A live position-delete file.
@@ -227,23 +229,29 @@ async fn read_files<'m>(
 ) -> Result<Files> {
     // Collected first: a stream over a borrowed iterator would not be `Send`.
     let manifests: Vec<ManifestFile> = manifests.cloned().collect();
-    let entries: Vec<(i32, Vec<ManifestEntryRef>)> = futures::stream::iter(manifests)
+    let entries: Vec<(Holder, Vec<ManifestEntryRef>)> = futures::stream::iter(manifests)
         .map(|manifest| async move {
-            Ok::<_, Error>((manifest.partition_spec_id, reader.manifest(&manifest).await?))
+            let entries = reader.manifest(&manifest).await?;
+            let (spec_id, path) = (manifest.partition_spec_id, manifest.manifest_path.into());
+            Ok::<_, Error>((Holder { spec_id, path }, entries))
         })
         .buffered(READS_AT_ONCE)
         .try_collect()
         .await?;
+    let all =
+        || entries.iter().flat_map(|(holder, entries)| entries.iter().map(move |e| (holder, e)));
+    // Before what is alive: a file may have been taken out of one manifest and into another.
+    for (_, entry) in all().filter(|(_, entry)| !entry.is_alive()) {
+        if entry.content_type() == DataContentType::Data {
+            files.remove_data(&reader.relative(entry.file_path())?);
+        }
+    }
     let mut new_deletes = Vec::new();
-    for (spec_id, entry) in entries
-        .iter()
-        .flat_map(|(spec_id, entries)| entries.iter().map(move |entry| (*spec_id, entry)))
-        .filter(|(_, entry)| entry.is_alive())
-    {
+    for (holder, entry) in all().filter(|(_, entry)| entry.is_alive()) {
         let path = reader.relative(entry.file_path())?;
         check_entry(entry, metadata)?;
         if entry.content_type() == DataContentType::Data {
-            files.add_data(path, spec_id, entry, metadata)?;
+            files.add_data(path, holder, entry, metadata)?;
         } else if let Entry::Vacant(place) = files.deletes.entry(path) {
             let stats =
                 DeleteStats { size: entry.file_size_in_bytes(), records: entry.record_count() };
@@ -262,6 +270,12 @@ async fn read_files<'m>(
         files.apply(reader, positions, sequence);
     }
     Ok(files)
+}
+
+/// The manifest that holds an entry.
+struct Holder {
+    spec_id: i32,
+    path: Arc<str>,
 }
 
 /// Refuses what Lakebed does not read.
@@ -293,15 +307,16 @@ impl Files {
     fn add_data(
         &mut self,
         path: String,
-        spec_id: i32,
+        holder: &Holder,
         entry: &ManifestEntryRef,
         metadata: &TableMetadata,
     ) -> Result<()> {
-        if self.live.contains_key(&path) {
+        if let Some(placement) = self.placements.get_mut(&path) {
+            placement.manifest = holder.path.clone();
             return Ok(());
         }
         let stored = entry.data_file();
-        let spec = metadata::spec(metadata, spec_id)?;
+        let spec = metadata::spec(metadata, holder.spec_id)?;
         let file = DataFile {
             size: stored.file_size_in_bytes(),
             rows: stored.record_count(),
@@ -314,14 +329,20 @@ impl Files {
         };
         let placement = Placement {
             uri: stored.file_path().to_owned(),
-            spec_id,
+            spec_id: holder.spec_id,
             partition: stored.partition().clone(),
             sequence: entry.sequence_number().unwrap_or(0),
+            manifest: holder.path.clone(),
         };
         self.placements.insert(path.clone(), placement);
         let live = LiveFile { file: Arc::new(file), deleted: RoaringBitmap::new() };
         self.live.insert(path, live);
         Ok(())
+    }
+
+    fn remove_data(&mut self, path: &str) {
+        self.live.remove(path);
+        self.placements.remove(path);
     }
 
     /// Marks rows dead. Deletes of files that are gone are left over and mean nothing.

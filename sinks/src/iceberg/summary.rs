@@ -5,19 +5,22 @@ use std::collections::{HashMap, HashSet};
 use iceberg::spec::{DataFile, Operation, Struct};
 use roaring::RoaringBitmap;
 
+use super::leaving::Leaving;
 use super::state::State;
 use crate::log::TableChange;
 
 /// What the commit does, in the spec's words.
 pub(super) fn operation(change: &TableChange) -> Operation {
-    match (change.added.is_empty(), change.deleted.values().all(RoaringBitmap::is_empty)) {
+    let takes_nothing =
+        change.removed.is_empty() && change.deleted.values().all(RoaringBitmap::is_empty);
+    match (change.added.is_empty(), takes_nothing) {
         (_, true) => Operation::Append,
         (true, false) => Operation::Delete,
         (false, false) => Operation::Overwrite,
     }
 }
 
-/// Writes what is added to `state`, and the totals after it.
+/// Writes what is added to `state` and what leaves it, and the totals after it.
 ///
 /// Totals are counted from what is live and not from the parent's summary, which another engine
 /// may have left out.
@@ -25,6 +28,7 @@ pub(super) fn count(
     state: &State,
     added: &[DataFile],
     deletes: &[DataFile],
+    leaving: &Leaving<'_>,
     summary: &mut HashMap<String, String>,
 ) {
     let rows = |files: &[DataFile]| files.iter().map(DataFile::record_count).sum::<u64>();
@@ -33,8 +37,10 @@ pub(super) fn count(
     let live_bytes = live().map(|file| file.size).sum::<u64>()
         + state.deletes.values().map(|delete| delete.size).sum::<u64>();
     let live_deletes = state.deletes.values().map(|delete| delete.records).sum::<u64>();
-    let partitions: HashSet<&Struct> =
+    let gone = leaving.count();
+    let mut partitions: HashSet<&Struct> =
         added.iter().chain(deletes).map(DataFile::partition).collect();
+    partitions.extend(leaving.partitions());
     let size = bytes(added) + bytes(deletes);
 
     let mut put = |key: &str, value: u64| {
@@ -48,11 +54,17 @@ pub(super) fn count(
     put("added-delete-files", deletes.len() as u64);
     put("added-position-delete-files", deletes.len() as u64);
     put("added-position-deletes", rows(deletes));
+    put("deleted-data-files", gone.files);
+    put("deleted-records", gone.rows);
+    put("removed-files-size", gone.bytes + gone.delete_bytes);
+    put("removed-delete-files", gone.delete_files);
+    put("removed-position-delete-files", gone.delete_files);
+    put("removed-position-deletes", gone.delete_rows);
     put("changed-partition-count", partitions.len() as u64);
-    put("total-data-files", (state.head.files.len() + added.len()) as u64);
-    put("total-records", live().map(|file| file.rows).sum::<u64>() + rows(added));
-    put("total-files-size", live_bytes + size);
-    put("total-delete-files", (state.deletes.len() + deletes.len()) as u64);
-    put("total-position-deletes", live_deletes + rows(deletes));
+    put("total-data-files", (state.head.files.len() + added.len()) as u64 - gone.files);
+    put("total-records", live().map(|file| file.rows).sum::<u64>() + rows(added) - gone.rows);
+    put("total-files-size", live_bytes + size - gone.bytes - gone.delete_bytes);
+    put("total-delete-files", (state.deletes.len() + deletes.len()) as u64 - gone.delete_files);
+    put("total-position-deletes", live_deletes + rows(deletes) - gone.delete_rows);
     put("total-equality-deletes", 0);
 }

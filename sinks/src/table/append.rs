@@ -1,6 +1,6 @@
 //! Bronze: every row is new.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -97,6 +97,7 @@ impl AppendTable {
             delta: batch.delta,
             added: staged,
             deleted: BTreeMap::new(),
+            removed: BTreeSet::new(),
             schema: None,
             freshness: batch.freshness,
             notes: BTreeMap::new(),

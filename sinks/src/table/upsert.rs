@@ -1,7 +1,7 @@
 //! Silver: one row for each key. Every key is looked up, its old position dies and its new row
 //! lands in a new file, in one commit.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -149,6 +149,7 @@ impl UpsertTable {
                 delta: delta.clone(),
                 added: staged.clone(),
                 deleted: BTreeMap::new(),
+                removed: BTreeSet::new(),
                 schema: None,
                 freshness,
                 notes: BTreeMap::new(),
