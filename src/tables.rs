@@ -109,6 +109,7 @@ impl ConfiguredTables {
             bronze: place(entry.bronze(name)),
             silver: place(entry.silver(name)),
             table: self.options.clone(),
+            partition_by: entry.partition_by.clone(),
             start: entry.start,
             schema_texts: self.schema_texts.clone(),
             dead_letters: self.dead_letters.clone(),
@@ -192,6 +193,7 @@ pub fn decode_options(entry: &ResolvedTable) -> DecodeOptions {
 pub fn silver_rules(entry: &ResolvedTable) -> SilverRules {
     SilverRules {
         key: entry.key.clone().unwrap_or_default(),
+        partition_by: entry.partition_by.clone(),
         new_columns_per_hour: entry.limits.new_columns_per_hour,
         columns: Rules {
             format: entry.format,

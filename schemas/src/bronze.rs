@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::change_event::{ChangeEvent, Decoded, Op};
 use crate::column::{Column, ColumnType, TableSchema};
 use crate::decoder::RecordRef;
+use crate::partition::PartitionField;
 use crate::temporal::{self, Point, Unit};
 use crate::value::Value;
 
@@ -48,7 +49,11 @@ pub fn schema() -> TableSchema {
         column_type,
         id,
     });
-    TableSchema { columns: columns.collect(), key: Vec::new(), partition_by: Some(DATE.to_owned()) }
+    TableSchema {
+        columns: columns.collect(),
+        key: Vec::new(),
+        partition_by: vec![PartitionField::identity(DATE)],
+    }
 }
 
 /// What is known of a record beside its bytes and their meaning.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::partition::PartitionField;
+
 /// A type that Iceberg v2, Delta and Athena all take.
 ///
 /// Time of day, time with zone, uuid and fixed are text or binary: Athena has no others.
@@ -63,8 +65,8 @@ pub struct TableSchema {
     pub columns: Vec<Column>,
     /// Names of the columns that rows are found by; empty in bronze.
     pub key: Vec<String>,
-    /// Name of the column that the table is partitioned by (identity), if any.
-    pub partition_by: Option<String>,
+    /// What the table is partitioned by, in order; empty if it is not.
+    pub partition_by: Vec<PartitionField>,
 }
 
 impl TableSchema {
@@ -76,6 +78,12 @@ impl TableSchema {
     /// Index of the column with this source name.
     pub fn index_of_source(&self, source_name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.source_name == source_name)
+    }
+
+    /// Whether a column of this name holds nothing but the partition values of its rows: it is
+    /// neither the source's nor one of those that every table has.
+    pub fn is_partition_value(&self, name: &str) -> bool {
+        self.partition_by.iter().any(|field| !field.is_identity() && field.name == name)
     }
 
     /// Indexes of the key columns, in key order.

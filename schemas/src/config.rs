@@ -12,6 +12,7 @@ mod librdkafka;
 mod limits;
 mod naming;
 mod not_yet;
+mod partitioned;
 mod records;
 mod resolve;
 mod scalar;

@@ -16,6 +16,7 @@ pub use names::column_name;
 use crate::change_event::{Field, RowShape};
 use crate::column::{Column, ColumnType, TableSchema};
 use crate::config::{Deletes, OutOfRange, TableFormat};
+use crate::partition::{self, PartitionBy, Unpartitionable};
 use crate::silver;
 use apply::Slot;
 
@@ -70,16 +71,26 @@ pub enum Refusal {
     /// There is nothing to be a row's key.
     #[error("the record has no key: name the key columns under `key`, or turn silver off")]
     NoKey,
+    /// The table cannot be partitioned as configured.
+    #[error(transparent)]
+    Partition(#[from] Unpartitionable),
 }
 
 /// The schema of a new table for rows of `shape`.
 ///
 /// The source's columns come first, in the order of the event, then ours. Fields whose type is not
 /// known yet (schemaless nulls) get no column until a value is seen. Ids are 0: the table assigns.
+/// What the table is partitioned by is a column at the end in Delta, unless it is one already.
 ///
 /// # Errors
-/// When `key` is empty or names what `shape` does not have.
-pub fn create(shape: &RowShape, key: &[String], rules: &Rules) -> Result<TableSchema, Refusal> {
+/// When `key` is empty, when it or `partition_by` names what `shape` does not have, and when values
+/// of such a column cannot be partitioned by.
+pub fn create(
+    shape: &RowShape,
+    key: &[String],
+    partition_by: &[PartitionBy],
+    rules: &Rules,
+) -> Result<TableSchema, Refusal> {
     if key.is_empty() {
         return Err(Refusal::NoKey);
     }
@@ -106,6 +117,11 @@ pub fn create(shape: &RowShape, key: &[String], rules: &Rules) -> Result<TableSc
     }
     if rules.topic_in_key {
         schema.key.push("_cdc_topic".to_owned());
+    }
+    schema.partition_by = partition::fields(&schema, partition_by, rules.format)?;
+    if rules.format == TableFormat::Delta {
+        let columns = partition::value_columns(&schema);
+        schema.columns.extend(columns);
     }
     Ok(schema)
 }
@@ -216,7 +232,11 @@ pub fn refuse_grown_key(schema: &TableSchema, shape: &RowShape) -> Result<(), Re
 /// Indexes of the columns that are the source's.
 fn data_columns(schema: &TableSchema) -> Vec<usize> {
     let names = schema.columns.iter().enumerate();
-    names.filter(|(_, column)| !silver::is_system(&column.name)).map(|(index, _)| index).collect()
+    names.filter(|(_, column)| is_of_source(schema, column)).map(|(index, _)| index).collect()
+}
+
+fn is_of_source(schema: &TableSchema, column: &Column) -> bool {
+    !silver::is_system(&column.name) && !schema.is_partition_value(&column.name)
 }
 
 /// The column that a field goes to, made or promoted if need be; `None` for unknown types.
@@ -227,7 +247,7 @@ fn place(
     rules: &Rules,
 ) -> Result<Option<usize>, Refusal> {
     let of_name =
-        |column: &Column| column.source_name == field.name && !silver::is_system(&column.name);
+        |column: &Column| column.source_name == field.name && is_of_source(stored, column);
     let columns = next.columns.iter().enumerate();
     let mut candidates: Vec<usize> =
         columns.filter(|(_, column)| of_name(column)).map(|(index, _)| index).collect();
@@ -262,7 +282,8 @@ fn key_type(column: &Column, found: ColumnType) -> Refusal {
 }
 
 fn push(schema: &mut TableSchema, source_name: &str, column_type: ColumnType) -> usize {
-    let name = column_name(source_name, |name| schema.index_of(name).is_some());
+    let taken = |name: &str| schema.index_of(name).is_some() || schema.is_partition_value(name);
+    let name = column_name(source_name, taken);
     schema.columns.push(Column { name, source_name: source_name.to_owned(), column_type, id: 0 });
     schema.columns.len() - 1
 }

@@ -17,6 +17,7 @@ pub mod evolve;
 mod field_kind;
 pub mod json;
 pub mod masking;
+pub mod partition;
 mod placeholder;
 pub mod position;
 pub mod silver;

@@ -43,8 +43,11 @@ pub struct DataFile {
     /// The one topic-partition whose rows it holds. Also told by its name: see
     /// [`crate::table::file_name`].
     pub topic_partition: TopicPartition,
-    /// Value of the partition column; `None` in an unpartitioned table.
-    pub partition: Option<Value>,
+    /// Its rows' partition values, one for each of the table's partition fields, as
+    /// [`lakebed_schemas::partition::Transform::apply`] gives them, or as the column of the field's
+    /// name holds them if there is one. Empty in an unpartitioned table, and for a file that was
+    /// written when the table was partitioned otherwise.
+    pub partition: Vec<Value>,
     /// Statistics by column; empty for a file read back from a log that need not keep them.
     pub stats: Vec<ColumnStats>,
     /// Byte offsets at which its row groups start.

@@ -339,6 +339,42 @@ fn patterns_take_topics_of_rows_and_clashing_names_are_refused() {
 }
 
 #[test]
+fn partitions_are_read_and_mistakes_in_them_are_placed() {
+    let entry = |lines: &str| format!("{SMALLEST}{lines}\n");
+    let by = "    partition_by: [region, 'day(created_at)', \"bucket(16, id)\"]";
+    let config = accepted(&entry(by));
+    let said: Vec<String> = config.tables[0].partition_by.iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["region", "day(created_at)", "bucket(16, id)"]);
+
+    let cases = [
+        (
+            "['dya(x)']",
+            ":8:20: `tables[0].partition_by[0]`: there is no transform `dya`; did you mean `day(created_at)`?",
+        ),
+        (
+            "[a, 'bucket(id, 16)']",
+            ":8:23: `tables[0].partition_by[1]`: `bucket` takes a whole number",
+        ),
+        (
+            "['day(a)', 'month(a)']",
+            "`tables[0].partition_by[1]`: `month(a)` adds nothing to `day(a)`",
+        ),
+        (
+            "[a]\n    columns: { a: { exclude: true } }",
+            "`tables[0].partition_by[0]`: column `a` is left out",
+        ),
+        (
+            "[a]\n    layers: { silver: false }",
+            "`tables[0].partition_by`: has no effect: the entry has no silver",
+        ),
+    ];
+    for (list, expected) in cases {
+        let error = refused(&entry(&format!("    partition_by: {list}")));
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn what_is_not_built_is_refused_by_name() {
     let entry = |line: &str| format!("{SMALLEST}    {line}\n");
     let cases = [
@@ -348,7 +384,6 @@ fn what_is_not_built_is_refused_by_name() {
         ),
         (entry("mode: copy-on-write"), "`tables[0].mode`: copy-on-write"),
         (entry("deletes: soft"), "`tables[0].deletes`: soft deletes"),
-        (entry("partition_by: ['day(x)']"), "`tables[0].partition_by`: partitioned silver tables"),
         (
             format!("{SMALLEST}maintenance: {{ compaction: true }}\n"),
             "`maintenance.compaction`: compaction",

@@ -21,6 +21,7 @@ fn tp() -> TopicPartition {
 fn rules(format: TableFormat) -> SilverRules {
     SilverRules {
         key: Vec::new(),
+        partition_by: Vec::new(),
         new_columns_per_hour: 100,
         columns: Rules {
             format,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use lakebed_schemas::bronze;
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::config::Start;
+use lakebed_schemas::partition::{PartitionBy, is_as_configured};
 use lakebed_schemas::position::{Checkpoint, NextOffset, TopicPartition};
 use lakebed_sinks::catalog::Entry;
 use lakebed_sinks::log::{Head, TableLog, TableOptions};
@@ -46,6 +47,8 @@ pub struct LayerOptions {
     pub silver: Option<LayerPlace>,
     /// Whose progress it is.
     pub table: TableOptions,
+    /// What silver is partitioned by.
+    pub partition_by: Vec<PartitionBy>,
     /// Where to begin in topics of which a layer holds nothing.
     pub start: Start,
     /// Where bad records go, if anywhere.
@@ -141,6 +144,7 @@ impl Layers {
                 let (storage, options) = (&place.storage, table_options(&self.options, place));
                 let log = lakebed_sinks::open(self.options.format, storage, &options).await?;
                 if let Some(log) = log {
+                    check_partitions(place, log.head(), &self.options.partition_by)?;
                     self.silver = Some(open_silver(storage, log).await?);
                 }
             }
@@ -420,6 +424,8 @@ impl Layers {
             return Ok(());
         };
         let log = create_or_open(&self.options, place, schema).await?;
+        // Another member of the group may have been quicker, with another configuration.
+        check_partitions(place, log.head(), &self.options.partition_by)?;
         self.silver = Some(open_silver(&place.storage, log).await?);
         Ok(())
     }
@@ -479,6 +485,25 @@ async fn create_or_open(
 
 async fn open_silver(storage: &Storage, log: Box<dyn TableLog>) -> Result<UpsertTable, Error> {
     UpsertTable::open(storage.clone(), log, WriteOptions::default()).await
+}
+
+/// Refuses to write a table that is not partitioned as configured.
+fn check_partitions(place: &LayerPlace, head: &Head, wanted: &[PartitionBy]) -> Result<(), Error> {
+    if is_as_configured(&head.schema, wanted) {
+        return Ok(());
+    }
+    let said = |texts: Vec<String>| match texts.is_empty() {
+        true => "nothing".to_owned(),
+        false => format!("`{}`", texts.join("`, `")),
+    };
+    let is = said(head.schema.partition_by.iter().map(|f| f.configured().to_string()).collect());
+    let wanted = said(wanted.iter().map(ToString::to_string).collect());
+    Err(Error::invalid(format!(
+        "table `{}` is partitioned by {is}, `partition_by` says {wanted}: put `partition_by` back, or \
+         build the table anew under another name (an Iceberg table may also be given other \
+         partitions by an engine that can, such as Spark, while nothing writes to it)",
+        place.name
+    )))
 }
 
 fn lost(place: &LayerPlace, named: &str, tp: &TopicPartition, offset: i64) -> String {

@@ -13,6 +13,7 @@ use lakebed_schemas::change_event::{ChangeEvent, Decoded, Op, Row, RowShape};
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::config::OnTruncate;
 use lakebed_schemas::evolve::{self, KeyPlan, Plan, Refusal, Rules};
+use lakebed_schemas::partition::PartitionBy;
 use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::{Value, key_hash};
 
@@ -61,6 +62,8 @@ pub struct SilverRules {
     pub key: Vec<String>,
     /// Columns that the table may get within an hour, beyond those it is made with.
     pub new_columns_per_hour: usize,
+    /// What the table is partitioned by.
+    pub partition_by: Vec<PartitionBy>,
     /// What the table's configuration and format allow.
     pub columns: Rules,
     /// What to do when the source's table was truncated.
@@ -319,7 +322,8 @@ impl SilverRows {
         let of_record = || key_row.shape.fields.iter().map(|field| field.name.clone()).collect();
         let configured = &self.rules.key;
         let key: Vec<String> = if configured.is_empty() { of_record() } else { configured.clone() };
-        evolve::create(&after.shape, &key, &self.rules.columns).map_err(refused)
+        evolve::create(&after.shape, &key, &self.rules.partition_by, &self.rules.columns)
+            .map_err(refused)
     }
 
     /// Index of the plan for a shape; new columns make a successor schema.

@@ -34,7 +34,7 @@ fn schema() -> TableSchema {
     TableSchema {
         columns: columns.into_iter().map(column).collect(),
         key: vec!["id".to_owned()],
-        partition_by: None,
+        partition_by: Vec::new(),
     }
 }
 

@@ -115,7 +115,7 @@ async fn columns_of(record: &str, format: TableFormat) -> Vec<String> {
         deletes: Deletes::Hard,
         topic_in_key: false,
     };
-    let schema = evolve::create(&shape, &["id".to_owned()], &rules).expect("a table");
+    let schema = evolve::create(&shape, &["id".to_owned()], &[], &rules).expect("a table");
     let folder = tempfile::tempdir().expect("folder");
     let storage =
         Storage::open(&folder.path().to_string_lossy(), &S3Options::default()).expect("storage");

@@ -43,7 +43,4 @@ fn table(table: &Table, path: &str, refuse: &mut impl FnMut(String, &str, &str))
     if table.mode == Mode::CopyOnWrite {
         refuse(format!("{path}.mode"), "copy-on-write", "use `merge-on-read`");
     }
-    if !table.partition_by.is_empty() {
-        refuse(format!("{path}.partition_by"), "partitioned silver tables", "use `[]`");
-    }
 }

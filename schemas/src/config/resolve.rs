@@ -8,10 +8,11 @@ use super::{
     AGE_MIN, BATCH_AGE_MAX, BATCH_BYTES_MAX, BATCH_ROWS_MAX, BadRecords, Batch, Catalog, Config,
     Deletes, Http, Kafka, LayerSetting, Limits, MEMORY_MAX, Mode, NameRule, OnGap, OnLostTable,
     OnTruncate, OutOfRange, Problem, Reader, Registry, ResolvedLimits, S3, Start, Table,
-    TableFormat, Topics, VERSIONS_MIN, hidden, naming, not_yet, records, validate,
+    TableFormat, Topics, VERSIONS_MIN, hidden, naming, not_yet, partitioned, records, validate,
 };
 use crate::column_override::ColumnOverride;
 use crate::masking::Masking;
+use crate::partition::PartitionBy;
 use crate::wire::Wire;
 
 /// A checked configuration with every default filled in.
@@ -66,6 +67,8 @@ pub struct ResolvedTable {
     pub deletes: Deletes,
     /// How row-level deletes are written.
     pub mode: Mode,
+    /// What the silver table is partitioned by.
+    pub partition_by: Vec<PartitionBy>,
     /// What columns are, by the source's names, where records carry no schema.
     pub columns: BTreeMap<String, ColumnOverride>,
     /// Where to begin in a topic of which the table knows nothing.
@@ -234,6 +237,7 @@ impl Config {
             key: table.key.clone(),
             deletes: table.deletes,
             mode: table.mode,
+            partition_by: partitioned::resolve(table, layers.silver.is_some(), &path, problems),
             columns,
             masking,
             placeholder: records::placeholder(table.records.as_ref(), &self.records),

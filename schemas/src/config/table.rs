@@ -28,7 +28,7 @@ pub struct Table {
     /// How row-level deletes are written.
     #[serde(default)]
     pub mode: Mode,
-    /// Partition transforms of the silver table.
+    /// What the silver table is partitioned by: columns, or transforms of columns.
     #[serde(default)]
     pub partition_by: Vec<String>,
     /// What columns are, where records carry no schema; which to leave out or mask.

@@ -43,7 +43,7 @@ fn values(plan: &Plan, shape: &Arc<RowShape>, values: Vec<Value>) -> Result<Appl
 
 /// The data columns after rows of the second type have come to a table made by the first.
 fn evolved(first: ColumnType, second: ColumnType, rules: &Rules) -> Vec<String> {
-    let schema = create(&id_and("v", first), &key(), rules).expect("schema");
+    let schema = create(&id_and("v", first), &key(), &[], rules).expect("schema");
     let plan = plan(&schema, &id_and("v", second), rules).expect("plan");
     types(plan.successor.as_ref().unwrap_or(&schema))
 }
@@ -60,14 +60,14 @@ fn a_new_table_has_the_sources_columns_and_then_ours() {
     let key = ["Id".to_owned()];
 
     let schema =
-        create(&fields, &key, &Rules { deletes: Deletes::Soft, ..ICEBERG }).expect("schema");
+        create(&fields, &key, &[], &Rules { deletes: Deletes::Soft, ..ICEBERG }).expect("schema");
     let names: Vec<&str> = schema.columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!(&names[..5], ["id", "id__2", "_cdc_op__2", "amount", "_cdc_op"]);
     assert_eq!(names.last(), Some(&"_cdc_deleted"));
     assert_eq!(schema.columns[1].source_name, "ID");
     assert_eq!(schema.key, ["id"]);
 
-    let delta = create(&fields, &key, &DELTA).expect("schema");
+    let delta = create(&fields, &key, &[], &DELTA).expect("schema");
     assert_eq!(types(&delta), ["id long", "id__2 text", "_cdc_op__2 text", "amount decimal(38,2)"]);
     assert!(delta.columns.iter().all(|column| column.column_type != ColumnType::Int));
 }
@@ -76,15 +76,15 @@ fn a_new_table_has_the_sources_columns_and_then_ours() {
 fn a_table_without_a_usable_key_is_refused_by_name() {
     let fields = shape(&[("id", None), ("v", Some(ColumnType::Text))]);
     let named = |name: &str| vec![name.to_owned()];
-    assert_eq!(create(&fields, &[], &ICEBERG), Err(Refusal::NoKey));
-    assert_eq!(create(&fields, &named("x"), &ICEBERG), Err(Refusal::KeyMissing("x".into())));
-    assert_eq!(create(&fields, &named("id"), &ICEBERG), Err(Refusal::KeyUntyped("id".into())));
+    assert_eq!(create(&fields, &[], &[], &ICEBERG), Err(Refusal::NoKey));
+    assert_eq!(create(&fields, &named("x"), &[], &ICEBERG), Err(Refusal::KeyMissing("x".into())));
+    assert_eq!(create(&fields, &named("id"), &[], &ICEBERG), Err(Refusal::KeyUntyped("id".into())));
 }
 
 #[test]
 fn the_shape_that_made_a_table_changes_nothing() {
     let fields = id_and("v", ColumnType::Text);
-    let schema = create(&fields, &key(), &ICEBERG).expect("schema");
+    let schema = create(&fields, &key(), &[], &ICEBERG).expect("schema");
     let plan = plan(&schema, &fields, &ICEBERG).expect("plan");
 
     assert_eq!(plan.successor, None);
@@ -95,7 +95,7 @@ fn the_shape_that_made_a_table_changes_nothing() {
 
 #[test]
 fn added_columns_stand_last_and_dropped_ones_get_null() {
-    let schema = create(&id_and("a", ColumnType::Text), &key(), &ICEBERG).expect("schema");
+    let schema = create(&id_and("a", ColumnType::Text), &key(), &[], &ICEBERG).expect("schema");
     let later = id_and("b", ColumnType::Boolean);
 
     let plan = plan(&schema, &later, &ICEBERG).expect("plan");
@@ -129,7 +129,7 @@ fn iceberg_promotes_and_delta_has_the_room_already() {
 fn a_name_that_comes_back_as_something_else_is_a_new_column_and_the_old_one_stays() {
     let text = id_and("d", ColumnType::Text);
     let number = id_and("d", ColumnType::Int);
-    let schema = create(&text, &key(), &ICEBERG).expect("schema");
+    let schema = create(&text, &key(), &[], &ICEBERG).expect("schema");
 
     let changed = plan(&schema, &number, &ICEBERG).expect("plan");
     let schema = changed.successor.clone().expect("a new column");
@@ -148,7 +148,7 @@ fn a_name_that_comes_back_as_something_else_is_a_new_column_and_the_old_one_stay
 
 #[test]
 fn a_placeholder_of_unknown_type_keeps_every_column_of_its_name() {
-    let schema = create(&id_and("d", ColumnType::Text), &key(), &ICEBERG).expect("schema");
+    let schema = create(&id_and("d", ColumnType::Text), &key(), &[], &ICEBERG).expect("schema");
     let changed = plan(&schema, &id_and("d", ColumnType::Int), &ICEBERG).expect("plan");
     let schema = changed.successor.expect("a new column");
     let unknown = shape(&[("id", Some(ColumnType::Int)), ("d", None)]);
@@ -161,7 +161,7 @@ fn a_placeholder_of_unknown_type_keeps_every_column_of_its_name() {
 
 #[test]
 fn a_key_column_is_promoted_but_never_replaced() {
-    let schema = create(&id_and("v", ColumnType::Text), &key(), &ICEBERG).expect("schema");
+    let schema = create(&id_and("v", ColumnType::Text), &key(), &[], &ICEBERG).expect("schema");
     let wide = shape(&[("id", Some(ColumnType::Long))]);
     let promoted = plan(&schema, &wide, &ICEBERG).expect("plan").successor.expect("promotion");
     assert_eq!(types(&promoted)[0], "id long");
@@ -177,7 +177,7 @@ fn values_out_of_range_follow_the_policy_and_nulls_are_counted() {
     let fields = id_and("at", ColumnType::Timestamp);
     let row = || vec![Value::Long(1), Value::OutOfRange("infinity".into())];
     let apply = |rules: &Rules| {
-        let schema = create(&fields, &key(), rules).expect("schema");
+        let schema = create(&fields, &key(), &[], rules).expect("schema");
         values(&plan(&schema, &fields, rules).expect("plan"), &fields, row())
     };
 
@@ -189,7 +189,7 @@ fn values_out_of_range_follow_the_policy_and_nulls_are_counted() {
 
     let text = Rules { out_of_range: OutOfRange::Text, ..ICEBERG };
     assert_eq!(apply(&text).expect("text").values[1], Value::Text("infinity".into()));
-    let schema = create(&fields, &key(), &text).expect("schema");
+    let schema = create(&fields, &key(), &[], &text).expect("schema");
     let plan = plan(&schema, &fields, &text).expect("plan");
     let ordinary = values(&plan, &fields, vec![Value::Long(1), Value::Timestamp(1)]).expect("row");
     assert_eq!(ordinary.values[1], Value::Text("1970-01-01T00:00:00.000001".into()));
@@ -209,7 +209,7 @@ fn text_is_for_what_can_be_out_of_range_in_both_formats() {
         [(TableFormat::Iceberg, "decimal(10,2)"), (TableFormat::Delta, "decimal(38,2)")]
     {
         let rules = Rules { out_of_range: OutOfRange::Text, format, ..ICEBERG };
-        let schema = create(&fields, &key(), &rules).expect("schema");
+        let schema = create(&fields, &key(), &[], &rules).expect("schema");
         let expected = [
             "id long".to_owned(),
             format!("price {price}"),
@@ -227,7 +227,7 @@ fn a_key_out_of_range_or_missing_halts_whatever_the_policy() {
     let key = ["at".to_owned()];
     for out_of_range in [OutOfRange::Halt, OutOfRange::Null, OutOfRange::Text] {
         let rules = Rules { out_of_range, ..ICEBERG };
-        let schema = create(&fields, &key, &rules).expect("schema");
+        let schema = create(&fields, &key, &[], &rules).expect("schema");
         assert_eq!(types(&schema), ["at timestamp"]);
         let keys = key_plan(&schema, &fields, &rules).expect("plan");
         for value in [Value::OutOfRange("infinity".into()), Value::Null, Value::Unavailable] {
@@ -244,7 +244,7 @@ fn keys_come_out_in_the_tables_key_order() {
     let fields = shape(&[("a", Some(ColumnType::Int)), ("b", Some(ColumnType::Text))]);
     let key = ["b".to_owned(), "a".to_owned()];
     let rules = Rules { topic_in_key: true, ..ICEBERG };
-    let schema = create(&fields, &key, &rules).expect("schema");
+    let schema = create(&fields, &key, &[], &rules).expect("schema");
     assert_eq!(schema.key, ["b", "a", "_cdc_topic"]);
 
     let keys = key_plan(&schema, &fields, &rules).expect("plan");
@@ -256,7 +256,7 @@ fn keys_come_out_in_the_tables_key_order() {
 #[test]
 fn a_key_with_another_column_is_refused() {
     let fields = shape(&[("a", Some(ColumnType::Int)), ("b", Some(ColumnType::Text))]);
-    let schema = create(&fields, &["a".to_owned()], &ICEBERG).expect("schema");
+    let schema = create(&fields, &["a".to_owned()], &[], &ICEBERG).expect("schema");
     let known = shape(&[("a", Some(ColumnType::Int))]);
     assert_eq!(refuse_grown_key(&schema, &known), Ok(()));
     assert_eq!(refuse_grown_key(&schema, &fields), Err(Refusal::KeyGrown("b".into())));
@@ -276,7 +276,7 @@ fn what_is_inside_a_list_is_promoted_or_wide_from_the_start() {
 #[test]
 fn a_row_of_another_shape_is_refused() {
     let fields = id_and("v", ColumnType::Text);
-    let schema = create(&fields, &key(), &ICEBERG).expect("schema");
+    let schema = create(&fields, &key(), &[], &ICEBERG).expect("schema");
     let plan = plan(&schema, &fields, &ICEBERG).expect("plan");
     let other = id_and("w", ColumnType::Text);
     let row = vec![Value::Long(1), Value::Null];

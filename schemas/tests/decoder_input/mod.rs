@@ -237,9 +237,9 @@ fn land(event: &ChangeEvent, rules: &Rules) {
     let Some(after) = event.after.as_ref().or(event.before.as_ref()) else { return };
     let of_key = event.key.as_ref().unwrap_or(after);
     let key: Vec<String> = of_key.shape.fields.iter().map(|field| field.name.clone()).collect();
-    let Ok(mut schema) = evolve::create(&after.shape, &key, rules) else { return };
+    let Ok(mut schema) = evolve::create(&after.shape, &key, &[], rules) else { return };
     assert_well_formed(&schema);
-    let again = evolve::create(&after.shape, &key, rules);
+    let again = evolve::create(&after.shape, &key, &[], rules);
     assert_eq!(again.as_ref(), Ok(&schema), "the same row makes another table");
     for row in [Some(after), event.before.as_ref()].into_iter().flatten() {
         let Ok(plan) = evolve::plan(&schema, &row.shape, rules) else { continue };

@@ -40,7 +40,7 @@ pub(crate) async fn staged_of(
 ) -> Arc<DataFile> {
     let partition = topic_partition.partition;
     let row = fixture::row(id, Value::Text(name.to_owned()), Value::Null, partition, 0);
-    let rows = FileRows { topic_partition, partition: None, rows: vec![row] };
+    let rows = FileRows { topic_partition, partition: Vec::new(), rows: vec![row] };
     let files = [Arc::new(rows)];
     let staged =
         writer::stage(&table.storage, &Arc::new(schema.clone()), &files, &table.options.writer)

@@ -151,7 +151,7 @@ pub fn silver_schema() -> TableSchema {
         };
         Column { name: name.to_owned(), source_name: name.to_owned(), column_type, id }
     });
-    TableSchema { columns: columns.collect(), key: vec!["id".to_owned()], partition_by: None }
+    TableSchema { columns: columns.collect(), key: vec!["id".to_owned()], partition_by: Vec::new() }
 }
 
 /// A topic-partition of the suite's topic.

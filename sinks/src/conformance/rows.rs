@@ -226,7 +226,7 @@ pub async fn bronze_lands_in_its_partitions(factory: &dyn LogFactory) {
     let log = table.open().await;
     let places = log.head().files.values().map(|live| {
         let date = if live.file.path.contains("/_date=2024-10-04/") { 20_000 } else { 20_001 };
-        assert_eq!(live.file.partition, Some(Value::Date(date)), "{}", live.file.path);
+        assert_eq!(live.file.partition, [Value::Date(date)], "{}", live.file.path);
         (date, live.file.topic_partition.clone(), live.file.rows)
     });
     let mut places: Vec<_> = places.collect();
@@ -312,7 +312,7 @@ fn typed_schema() -> TableSchema {
         column_type,
         id,
     });
-    TableSchema { columns: columns.collect(), key: vec!["id".to_owned()], partition_by: None }
+    TableSchema { columns: columns.collect(), key: vec!["id".to_owned()], partition_by: Vec::new() }
 }
 
 fn decimal(unscaled: i128, scale: u8) -> Value {
@@ -397,7 +397,7 @@ async fn stage_row(
     row: Vec<Value>,
 ) -> std::sync::Arc<crate::log::DataFile> {
     use crate::table::writer::{FileRows, WriterOptions, stage};
-    let rows = FileRows { topic_partition: tp(0), partition: None, rows: vec![row] };
+    let rows = FileRows { topic_partition: tp(0), partition: Vec::new(), rows: vec![row] };
     let schema = std::sync::Arc::new(schema.clone());
     stage(storage, &schema, &[std::sync::Arc::new(rows)], &WriterOptions::default())
         .await

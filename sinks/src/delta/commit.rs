@@ -13,7 +13,7 @@ use super::deletion_vectors::VectorFile;
 use super::delta_log::DeltaLog;
 use super::log_files::entry_path;
 use super::replay::{COMMIT_ID, Entry, Known, State, commit_id};
-use super::{progress, protocol, schema, stats};
+use super::{partitions, progress, protocol, schema, stats};
 use crate::clock::now_ms;
 use crate::log::{CommitOutcome, DataFile, MEMO, TableChange, TableOptions};
 use crate::storage::PutOutcome;
@@ -265,19 +265,9 @@ fn with_dead_rows(
 }
 
 fn add(file: &DataFile, schema: &lakebed_schemas::column::TableSchema, now_ms: i64) -> Result<Add> {
-    let mut partition_values = BTreeMap::new();
-    if let Some(name) = &schema.partition_by {
-        let value = file.partition.as_ref().ok_or_else(|| {
-            Error::invalid(format!(
-                "file `{}` has no value of partition column `{name}`",
-                file.path
-            ))
-        })?;
-        partition_values.insert(name.clone(), schema::partition_text(value)?);
-    }
     Ok(Add {
         path: encode_path(&file.path),
-        partition_values,
+        partition_values: partitions::texts(file, schema)?,
         size: i64::try_from(file.size).map_err(|_| Error::invalid("a file beyond 2^63 bytes"))?,
         modification_time: now_ms,
         data_change: true,
@@ -296,7 +286,11 @@ fn commit_info(state: &State, change: &TableChange, options: &TableOptions, now_
     let mut set = |key: &str, value: Json| info.insert(key.to_owned(), value);
     set("timestamp", json!(now_ms));
     set("operation", json!(if takes { "MERGE" } else { "WRITE" }));
-    let mode = if takes { json!({}) } else { json!({"mode": "Append", "partitionBy": "[]"}) };
+    let partition_by = json!(state.metadata().partition_columns).to_string();
+    let mode = match takes {
+        true => json!({}),
+        false => json!({"mode": "Append", "partitionBy": partition_by}),
+    };
     set("operationParameters", mode);
     set(
         "operationMetrics",

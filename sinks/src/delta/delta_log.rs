@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::actions::{Action, Format, Metadata, parse, render};
 use super::log_files::{LAST_CHECKPOINT, LogFiles, entry_path};
 use super::replay::{Entry, Known, State, commit_id};
-use super::{commit, log_checkpoint, progress, protocol, schema};
+use super::{commit, log_checkpoint, partitions, progress, protocol, schema};
 use crate::clock::now_ms;
 use crate::log::{CommitOutcome, Head, MaintenanceReport, TableChange, TableLog, TableOptions};
 use crate::storage::{self, Storage};
@@ -109,7 +109,7 @@ fn first_entry(
         description: None,
         format: Format { provider: "parquet".to_owned(), options: Default::default() },
         schema_string: schema::render(schema),
-        partition_columns: schema.partition_by.iter().cloned().collect(),
+        partition_columns: partitions::columns(schema)?,
         configuration: Default::default(),
         created_time: Some(now),
     };
@@ -119,6 +119,9 @@ fn first_entry(
     if deletion_vectors {
         let property = "delta.enableDeletionVectors".to_owned();
         metadata.configuration.insert(property, Some("true".to_owned()));
+    }
+    if let Some(property) = partitions::property(schema)? {
+        metadata.configuration.insert(partitions::PROPERTY.to_owned(), Some(property));
     }
     progress::write_properties(&Default::default(), options, &mut metadata);
     let protocol = protocol::for_schema(schema, deletion_vectors);

@@ -12,6 +12,7 @@ mod delta_log;
 mod log_checkpoint;
 mod log_files;
 mod maintenance;
+mod partitions;
 pub(crate) mod profile;
 mod progress;
 mod protocol;

@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::actions::{Action, Add, Metadata, Protocol, Remove, Txn, decode_path};
-use super::{deletion_vectors, progress, protocol, schema, stats};
+use super::{deletion_vectors, partitions, progress, protocol, schema, stats};
 use crate::log::{DataFile, Head, LiveFile, memos_among};
 use crate::storage::Storage;
 use crate::table::{file_name, footer};
@@ -292,16 +292,8 @@ async fn data_file(
 ) -> Result<DataFile> {
     let corrupt = |what: &str| Error::corrupt(format!("file `{path}` has {what} in the log"));
     let size = u64::try_from(add.size).map_err(|_| corrupt("a negative size"))?;
-    let partition = match &schema.partition_by {
-        None => None,
-        Some(name) => {
-            let column = schema.index_of(name).map(|index| &schema.columns[index]);
-            let column = column.ok_or_else(|| corrupt("an unknown partition column"))?;
-            let text = add.partition_values.get(name).and_then(Option::as_deref);
-            let value = schema::partition_value(&column.column_type, text);
-            Some(value.ok_or_else(|| corrupt("an unreadable partition value"))?)
-        }
-    };
+    let partition =
+        partitions::values(add, schema).ok_or_else(|| corrupt("an unreadable partition value"))?;
     let counted = add.stats.as_deref().map(stats::rows).transpose()?.flatten();
     let rows = match counted {
         Some(rows) => rows,

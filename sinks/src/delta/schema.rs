@@ -1,11 +1,11 @@
 //! Table schemas in Delta's words.
 
 use lakebed_schemas::column::{Column, ColumnType, TableSchema};
-use lakebed_schemas::value::Value;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use super::actions::Metadata;
+use super::partitions;
 use crate::table::field_ids;
 use crate::{Error, Result};
 
@@ -192,13 +192,7 @@ pub(super) fn parse(metadata: &Metadata) -> Result<TableSchema> {
         })?,
         None => Vec::new(),
     };
-    let ([] | [_]) = metadata.partition_columns.as_slice() else {
-        return Err(Error::invalid(format!(
-            "the table is partitioned by {} columns: Lakebed knows one at most",
-            metadata.partition_columns.len()
-        )));
-    };
-    let partition_by = metadata.partition_columns.first().cloned();
+    let partition_by = partitions::fields(metadata)?;
     let schema = TableSchema { columns, key, partition_by };
     Ok(field_ids::assign(&schema, &schema, 0))
 }
@@ -213,7 +207,7 @@ fn is_constraint(key: &str) -> bool {
 pub(super) fn evolve(head: &TableSchema, wanted: &TableSchema) -> Result<TableSchema> {
     let wanted = storage_schema(wanted);
     if wanted.partition_by != head.partition_by || wanted.key != head.key {
-        return Err(Error::invalid("key and partition column of a table cannot change"));
+        return Err(Error::invalid("key and partition columns of a table cannot change"));
     }
     for (position, column) in head.columns.iter().enumerate() {
         let same = wanted.columns.get(position).is_some_and(|other| {
@@ -233,41 +227,8 @@ pub(super) fn evolve(head: &TableSchema, wanted: &TableSchema) -> Result<TableSc
     Ok(evolved)
 }
 
-/// A partition value as the log spells it.
-pub(super) fn partition_text(value: &Value) -> Result<Option<String>> {
-    Ok(Some(match value {
-        Value::Null | Value::Unavailable => return Ok(None),
-        Value::Boolean(value) => value.to_string(),
-        Value::Long(value) => value.to_string(),
-        // The log spells NULL and the empty text alike.
-        Value::Text(value) if value.is_empty() => return Ok(None),
-        Value::Text(value) => value.clone(),
-        Value::Date(days) => date_text(*days)
-            .ok_or_else(|| Error::invalid("a partition date lies outside the years 1 to 9999"))?,
-        _ => {
-            return Err(Error::invalid(
-                "a table is partitioned by a date, text, integer or boolean",
-            ));
-        }
-    }))
-}
-
-/// The value that a partition value of the log spells.
-pub(super) fn partition_value(column_type: &ColumnType, text: Option<&str>) -> Option<Value> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Some(Value::Null) };
-    Some(match column_type {
-        ColumnType::Boolean => Value::Boolean(text.parse().ok()?),
-        ColumnType::Int | ColumnType::Long => Value::Long(text.parse().ok()?),
-        ColumnType::Text => Value::Text(text.to_owned()),
-        ColumnType::Date => {
-            let date: chrono::NaiveDate = text.parse().ok()?;
-            Value::Date(i32::try_from((date - EPOCH).num_days()).ok()?)
-        }
-        _ => return None,
-    })
-}
-
-const EPOCH: chrono::NaiveDate = chrono::NaiveDate::from_ymd_opt(1970, 1, 1).expect("the epoch");
+pub(super) const EPOCH: chrono::NaiveDate =
+    chrono::NaiveDate::from_ymd_opt(1970, 1, 1).expect("the epoch");
 
 /// `YYYY-MM-DD`, for the years 1 to 9999.
 pub(super) fn date_text(days: i32) -> Option<String> {
@@ -288,7 +249,7 @@ mod tests {
             description: None,
             format: Format { provider: "parquet".into(), options: Default::default() },
             schema_string: render(schema),
-            partition_columns: schema.partition_by.iter().cloned().collect(),
+            partition_columns: partitions::columns(schema).expect("columns"),
             configuration: Default::default(),
             created_time: None,
         }
@@ -324,18 +285,5 @@ mod tests {
         assert!(evolve(&bronze, &wanted).is_err());
         wanted.columns.remove(0);
         assert!(evolve(&bronze, &wanted).is_err());
-    }
-
-    #[test]
-    fn a_partition_date_reads_back() {
-        for days in [0, -1, 20_454, -719_162, 2_932_896] {
-            let text = partition_text(&Value::Date(days)).expect("text");
-            assert_eq!(
-                partition_value(&ColumnType::Date, text.as_deref()),
-                Some(Value::Date(days)),
-                "{text:?}"
-            );
-        }
-        assert!(partition_text(&Value::Date(i32::MAX)).is_err());
     }
 }

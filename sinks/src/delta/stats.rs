@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use lakebed_schemas::column::TableSchema;
+use lakebed_schemas::partition::decimal_text;
 use lakebed_schemas::value::Value;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -27,7 +28,7 @@ pub(super) fn render(file: &DataFile, schema: &TableSchema) -> String {
     for stats in &file.stats {
         let Some(column) = schema.columns.get(stats.column) else { continue };
         let is_key = schema.key.contains(&column.name);
-        if schema.partition_by.as_ref() == Some(&column.name)
+        if schema.partition_by.iter().any(|field| field.name == column.name)
             || (stats.column >= COLUMNS_MAX && !is_key)
             || is_nested(&column.column_type)
         {
@@ -111,15 +112,6 @@ fn timestamp_text(millis: i64, zone: &str) -> Option<String> {
     (1..=9999).contains(&moment.year()).then_some(text)
 }
 
-fn decimal_text(unscaled: i128, scale: u8) -> String {
-    let scale = usize::from(scale);
-    let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - scale);
-    let sign = if unscaled < 0 { "-" } else { "" };
-    let point = if scale > 0 { "." } else { "" };
-    format!("{sign}{whole}{point}{fraction}")
-}
-
 /// The same statistics for the file with dead rows: its bounds need no longer be met.
 pub(super) fn widened(stats: &str) -> Result<String> {
     // Numbers stay text: a decimal would not survive as a float.
@@ -161,7 +153,7 @@ mod tests {
             size: 1,
             rows: 9,
             topic_partition: TopicPartition::new("t", 0),
-            partition: None,
+            partition: Vec::new(),
             stats: vec![stats],
             split_offsets: Vec::new(),
         };

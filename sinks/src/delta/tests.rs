@@ -87,7 +87,7 @@ impl Place {
     async fn staged(&self, partition: i32, ids: std::ops::Range<i64>) -> Arc<DataFile> {
         let name = |id| Value::Text(format!("name {id}"));
         let rows = ids.map(|id| row(id, name(id), Value::Null, partition, id)).collect();
-        let rows = FileRows { topic_partition: tp(partition), partition: None, rows };
+        let rows = FileRows { topic_partition: tp(partition), partition: Vec::new(), rows };
         let schema = Arc::new(silver_schema());
         let files = [Arc::new(rows)];
         let mut staged =

@@ -1,16 +1,17 @@
 //! Between our columns and values and Iceberg's.
 //!
-//! Both ways for schemas; one way for values (bounds and partition values), in the spec's
-//! single-value form.
+//! Both ways for schemas and for values (bounds and partition values), in the spec's single-value
+//! form.
 
 use iceberg::spec::{
-    Datum, ListType, Literal, NestedField, PartitionSpec, PrimitiveLiteral, PrimitiveType, Schema,
-    Struct, StructType, Transform, Type,
+    Datum, ListType, NestedField, PartitionSpec, PrimitiveLiteral, PrimitiveType, Schema,
+    StructType, Type,
 };
 use lakebed_schemas::column::{Column, ColumnType, TableSchema};
 use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::{Value, rescale};
 
+use super::partition_spec;
 use crate::table::field_ids::{self, FieldIds};
 use crate::{Error, Result};
 
@@ -173,10 +174,8 @@ pub(super) fn from_iceberg(
         })
     });
     let key = key.collect::<Result<Vec<_>>>()?;
-    let partition_by = match spec.fields() {
-        [field] if field.transform == Transform::Identity => name_of(field.source_id),
-        _ => None,
-    };
+    // A spec of another kind is refused when a file is to be written.
+    let partition_by = partition_spec::fields(spec, schema).unwrap_or_default();
     Ok(TableSchema { columns, key, partition_by })
 }
 
@@ -224,7 +223,7 @@ pub(super) fn column_type(field_type: &Type, name: &str) -> Result<ColumnType> {
 }
 
 /// A value in Iceberg's single-value form; `None` for NULL, NaN and what does not fit the type.
-fn datum(value: &Value, primitive: &PrimitiveType) -> Option<Datum> {
+pub(super) fn datum(value: &Value, primitive: &PrimitiveType) -> Option<Datum> {
     let bytes: Vec<u8> = match (value, primitive) {
         (Value::Boolean(value), PrimitiveType::Boolean) => vec![u8::from(*value)],
         (Value::Long(value), PrimitiveType::Int) => {
@@ -303,53 +302,8 @@ fn bytes_above(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(above)
 }
 
-/// The partition tuple of a file of ours.
-pub(super) fn partition_tuple(
-    value: Option<&Value>,
-    spec: &PartitionSpec,
-    schema: &Schema,
-) -> Result<Struct> {
-    match (spec.fields(), value) {
-        ([], None) => Ok(Struct::empty()),
-        ([field], Some(value)) if field.transform == Transform::Identity => {
-            if value.is_null() {
-                return Ok(Struct::from_iter([None]));
-            }
-            let source = schema.field_by_id(field.source_id);
-            let literal = source
-                .and_then(|source| source.field_type.as_primitive_type())
-                .and_then(|primitive| datum(value, primitive))
-                .ok_or_else(|| {
-                    Error::invalid(format!("no value for partition column `{}`", field.name))
-                })?;
-            Ok(Struct::from_iter([Some(Literal::Primitive(literal.literal().clone()))]))
-        }
-        ([], Some(_)) => {
-            Err(Error::invalid("a file has a partition value, the table no partitions"))
-        }
-        _ => Err(Error::invalid(
-            "a file's partition value does not match the table's partition spec: \
-             Lakebed writes tables without partitions or with one identity column",
-        )),
-    }
-}
-
-/// Value of the one identity partition column; `None` in every other table.
-pub(super) fn partition_value(
-    tuple: &Struct,
-    spec: &PartitionSpec,
-    schema: &Schema,
-) -> Option<Value> {
-    let [field] = spec.fields() else { return None };
-    if field.transform != Transform::Identity {
-        return None;
-    }
-    let Some(literal) = tuple.fields().first()? else { return Some(Value::Null) };
-    let source = schema.field_by_id(field.source_id)?;
-    value(&literal.as_primitive_literal()?, source.field_type.as_primitive_type()?)
-}
-
-fn value(literal: &PrimitiveLiteral, primitive: &PrimitiveType) -> Option<Value> {
+/// The value of a literal of this type; `None` for what Lakebed has no value for.
+pub(super) fn value(literal: &PrimitiveLiteral, primitive: &PrimitiveType) -> Option<Value> {
     Some(match (literal, primitive) {
         (PrimitiveLiteral::Boolean(value), _) => Value::Boolean(*value),
         (PrimitiveLiteral::Int(value), PrimitiveType::Date) => Value::Date(*value),
@@ -382,7 +336,7 @@ mod tests {
         schema.columns[13].source_name = "Before".into();
         let stored = to_iceberg(&schema, 0).expect("converts");
         let spec = iceberg::spec::PartitionSpec::builder(stored.clone())
-            .add_partition_field("_date", "_date", Transform::Identity)
+            .add_partition_field("_date", "_date", iceberg::spec::Transform::Identity)
             .and_then(iceberg::spec::PartitionSpecBuilder::build)
             .expect("spec");
 

@@ -13,6 +13,7 @@ use iceberg::spec::{
 };
 
 use super::convert::library;
+use super::entries;
 use crate::{Error, Result};
 
 /// So many manifests of one size tier become one manifest of the next, so their number grows with
@@ -49,9 +50,11 @@ pub(super) async fn encode_manifest(
     let doing = || format!("could not encode manifest `{uri}`");
     let io = FileIO::new_with_memory();
     let output = io.new_output(uri).map_err(library(doing()))?;
+    let ManifestContext { snapshot_id, schema, spec, content } = context;
+    let now = |entry: &ManifestEntryRef| entries::promoted(entry.data_file(), &spec, &schema);
     let builder =
-        ManifestWriterBuilder::new(output, Some(context.snapshot_id), context.schema, context.spec);
-    let mut writer = match context.content {
+        ManifestWriterBuilder::new(output, Some(snapshot_id), schema.clone(), spec.clone());
+    let mut writer = match content {
         ManifestContentType::Data => builder.build_v2_data(),
         ManifestContentType::Deletes => builder.build_v2_deletes(),
     };
@@ -62,18 +65,13 @@ pub(super) async fn encode_manifest(
             Entry::Existing(entry) => {
                 let (snapshot_id, sequence, file_sequence) = history(&entry)?;
                 writer
-                    .add_existing_file(
-                        entry.data_file.clone(),
-                        snapshot_id,
-                        sequence,
-                        Some(file_sequence),
-                    )
+                    .add_existing_file(now(&entry)?, snapshot_id, sequence, Some(file_sequence))
                     .map_err(library(doing()))?;
             }
             Entry::Deleted(entry) => {
                 let (_, sequence, file_sequence) = history(&entry)?;
                 writer
-                    .add_delete_file(entry.data_file.clone(), sequence, Some(file_sequence))
+                    .add_delete_file(now(&entry)?, sequence, Some(file_sequence))
                     .map_err(library(doing()))?;
             }
         }

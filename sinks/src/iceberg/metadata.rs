@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use iceberg::spec::{
-    FormatVersion, Operation, PartitionSpec, Schema, Snapshot, Summary, TableMetadata, Transform,
+    FormatVersion, Operation, PartitionSpec, Schema, Snapshot, Summary, TableMetadata,
 };
 use lakebed_schemas::column::TableSchema;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::convert::{from_iceberg, library, to_iceberg};
-use super::progress;
+use super::{partition_spec, progress};
 use crate::clock::now_ms;
 use crate::log::{MEMO, Retention};
 use crate::{Error, Result};
@@ -21,8 +21,6 @@ const PREVIOUS_VERSIONS_MAX: &str = "write.metadata.previous-versions-max";
 /// Property: JSON list of the field ids of the key columns. Ids, because a column that another
 /// engine renames is still the key. (Iceberg's identifier fields may not be nullable, ours are.)
 const KEY: &str = "lakebed.key";
-/// Ids of partition fields count from here.
-const FIRST_PARTITION_ID: i32 = 1000;
 
 /// Metadata of an empty table with these columns (ids assigned).
 ///
@@ -33,18 +31,7 @@ pub(super) fn create(
     retention: &Retention,
 ) -> Result<TableMetadata> {
     let stored = to_iceberg(schema, 0)?;
-    let mut fields = Vec::new();
-    if let Some(name) = &schema.partition_by {
-        let source = schema.index_of(name).ok_or_else(|| {
-            Error::invalid(format!("partition column `{name}` is not among the columns"))
-        })?;
-        fields.push(json!({
-            "source-id": schema.columns[source].id,
-            "field-id": FIRST_PARTITION_ID,
-            "name": name,
-            "transform": "identity",
-        }));
-    }
+    let (fields, last_partition_id) = partition_spec::to_json(schema)?;
     let key: Vec<i32> = schema.key_indexes().iter().map(|i| schema.columns[*i].id).collect();
     let mut properties = json!({
         PREVIOUS_VERSIONS_MAX: retention.versions_min.max(1).to_string(),
@@ -57,8 +44,6 @@ pub(super) fn create(
     if !key.is_empty() {
         properties[KEY] = json!(json!(key).to_string());
     }
-    let last_partition_id =
-        if fields.is_empty() { FIRST_PARTITION_ID - 1 } else { FIRST_PARTITION_ID };
     let metadata = json!({
         "format-version": 2,
         "table-uuid": Uuid::new_v4().to_string(),
@@ -153,13 +138,10 @@ pub(super) fn spec(metadata: &TableMetadata, id: i32) -> Result<&PartitionSpec> 
     })
 }
 
-/// Whether we can write files of this spec: no partitions, or one identity column.
-pub(super) fn is_writable(spec: &PartitionSpec) -> bool {
-    match spec.fields() {
-        [] => true,
-        [field] => field.transform == Transform::Identity,
-        _ => false,
-    }
+/// Whether we can write files of the table's newest partition spec.
+pub(super) fn is_writable(metadata: &TableMetadata) -> bool {
+    let spec = metadata.default_partition_spec();
+    partition_spec::fields(spec, metadata.current_schema()).is_some()
 }
 
 /// What the next version changes.

@@ -16,6 +16,7 @@ mod maintenance;
 mod manifest_stage;
 mod manifests;
 mod metadata;
+mod partition_spec;
 mod pointer;
 mod position_deletes;
 pub(crate) mod profile;

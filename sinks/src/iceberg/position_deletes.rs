@@ -55,14 +55,15 @@ pub(super) struct DeleteFile {
     pub(super) records: u64,
     /// Its Parquet bytes.
     pub(super) bytes: Bytes,
-    partition: Struct,
+    /// The tuple of its data files.
+    pub(super) partition: Struct,
     paths: (String, String),
     positions: (u32, u32),
 }
 
 impl DeleteFile {
-    /// Its manifest entry, once it lies at `uri`.
-    pub(super) fn entry(&self, uri: String) -> Result<DataFile> {
+    /// Its manifest entry, once it lies at `uri`; `partition` is its own, as the manifest holds it.
+    pub(super) fn entry(&self, uri: String, partition: Struct) -> Result<DataFile> {
         let bounds = |path: &str, position: u32| {
             HashMap::from([
                 (PATH_ID, Datum::string(path)),
@@ -75,7 +76,7 @@ impl DeleteFile {
             .content(DataContentType::PositionDeletes)
             .file_path(uri)
             .file_format(DataFileFormat::Parquet)
-            .partition(self.partition.clone())
+            .partition(partition)
             .partition_spec_id(self.spec_id)
             .record_count(self.records)
             .file_size_in_bytes(self.bytes.len() as u64)
@@ -249,7 +250,7 @@ mod tests {
             decode("d", file.bytes.clone()).expect("decodes"),
             BTreeMap::from([(uri.clone(), positions)])
         );
-        let entry = file.entry("s3://bucket/d.parquet".into()).expect("entry");
+        let entry = file.entry("s3://bucket/d.parquet".into(), Struct::empty()).expect("entry");
         assert_eq!(entry.referenced_data_file(), Some(uri.clone()));
         assert_eq!(entry.upper_bounds()[&PATH_ID], Datum::string(&uri));
         assert_eq!(entry.lower_bounds()[&POS_ID], Datum::long(3));
@@ -272,7 +273,7 @@ mod tests {
         let [file] = &encode_all(&targets).expect("encodes")[..] else { panic!("one file") };
         assert_eq!(file.records, 33 * 50);
         assert_eq!(decode("d", file.bytes.clone()).expect("decodes"), wanted);
-        let entry = file.entry("file:///t/data/d.parquet".into()).expect("entry");
+        let entry = file.entry("file:///t/data/d.parquet".into(), Struct::empty()).expect("entry");
         assert_eq!(entry.referenced_data_file(), None);
         assert_eq!(entry.lower_bounds()[&PATH_ID], Datum::string(&uris[0]));
     }

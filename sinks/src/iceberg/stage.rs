@@ -17,8 +17,7 @@ use lakebed_schemas::position::Fit;
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
-use super::convert::{evolve, partition_tuple};
-use super::entries;
+use super::convert::evolve;
 use super::leaving::Leaving;
 use super::manifest_stage::{ManifestStage, Remembered};
 use super::manifests;
@@ -28,6 +27,7 @@ use super::position_deletes::{self, DeleteFile, Target};
 use super::progress::{self, Progress};
 use super::state::{DeleteStats, Placement, READS_AT_ONCE, Reader, State};
 use super::summary;
+use super::{entries, partition_spec};
 use crate::log::{DataFile, LiveFile, TableChange, TableOptions, apply_memos};
 use crate::storage::Storage;
 use crate::{Error, Result};
@@ -90,9 +90,10 @@ pub(super) fn check(state: &State, change: &TableChange) -> Result<()> {
             ));
         }
     }
-    if !change.added.is_empty() && !metadata::is_writable(state.metadata.default_partition_spec()) {
+    if !change.added.is_empty() && !metadata::is_writable(&state.metadata) {
         return refused(
-            "its partition spec is not one that Lakebed writes (none, or one identity column)"
+            "its partition spec is not one that Lakebed writes: transforms of top-level columns, \
+             none of floating point"
                 .into(),
         );
     }
@@ -186,7 +187,7 @@ impl Attempt<'_> {
         let sequence = base.next_sequence_number();
         let attempt = Uuid::new_v4().simple().to_string();
         let added = self.added_entries(&schema, sequence)?;
-        let deletes = self.delete_entries()?;
+        let deletes = self.delete_entries(&schema)?;
         let leaving = Leaving::of(self.state, self.change);
 
         // One whose files have all left was kept for the version in which they did.
@@ -265,7 +266,7 @@ impl Attempt<'_> {
             || wanted.key != self.state.head.schema.key
         {
             return Err(Error::invalid(format!(
-                "table `{}`: its key and its partition column cannot change",
+                "table `{}`: its key and its partitions cannot change",
                 base.location()
             )));
         }
@@ -297,7 +298,7 @@ impl Attempt<'_> {
         // Statistics go by the column's index in the schema that the file was written with.
         let columns = self.change.schema.as_ref().unwrap_or(&self.state.head.schema);
         let entries = self.change.added.iter().map(|file| {
-            let partition = partition_tuple(file.partition.as_ref(), spec, schema)?;
+            let partition = partition_spec::tuple(&file.partition, spec, schema)?;
             let uri = self.storage.uri(&file.path);
             let entry =
                 entries::data(file, &uri, partition.clone(), spec.spec_id(), columns, schema)?;
@@ -310,9 +311,12 @@ impl Attempt<'_> {
         entries.collect()
     }
 
-    fn delete_entries(&self) -> Result<Vec<(IcebergFile, i32, String)>> {
+    fn delete_entries(&self, schema: &Schema) -> Result<Vec<(IcebergFile, i32, String)>> {
         let entries = self.deletes.files.iter().map(|(path, file)| {
-            Ok((file.entry(self.storage.uri(path))?, file.spec_id, path.clone()))
+            let spec = metadata::spec(&self.state.metadata, file.spec_id)?;
+            let partition = partition_spec::promoted(&file.partition, spec, schema);
+            let entry = file.entry(self.storage.uri(path), partition)?;
+            Ok((entry, file.spec_id, path.clone()))
         });
         entries.collect()
     }

@@ -15,10 +15,10 @@ use iceberg::spec::{
 };
 use roaring::RoaringBitmap;
 
-use super::convert::{foreign_topic_partition, partition_value};
+use super::convert::foreign_topic_partition;
 use super::manifests::{decode_list, decode_manifest, live_files};
 use super::pointer::Located;
-use super::{metadata, position_deletes, progress};
+use super::{metadata, partition_spec, position_deletes, progress};
 use crate::log::{DataFile, Head, LiveFile, memos_among};
 use crate::storage::Storage;
 use crate::table::file_name;
@@ -316,13 +316,16 @@ impl Files {
             return Ok(());
         }
         let stored = entry.data_file();
-        let spec = metadata::spec(metadata, holder.spec_id)?;
+        let (spec, schema) = (metadata::spec(metadata, holder.spec_id)?, metadata.current_schema());
         let file = DataFile {
             size: stored.file_size_in_bytes(),
             rows: stored.record_count(),
             topic_partition: file_name::topic_partition(&path)
                 .unwrap_or_else(foreign_topic_partition),
-            partition: partition_value(stored.partition(), spec, metadata.current_schema()),
+            partition: match holder.spec_id == metadata.default_partition_spec_id() {
+                true => partition_spec::values(stored.partition(), spec, schema),
+                false => Vec::new(),
+            },
             stats: Vec::new(),
             split_offsets: stored.split_offsets().unwrap_or_default().to_vec(),
             path: path.clone(),
@@ -330,7 +333,7 @@ impl Files {
         let placement = Placement {
             uri: stored.file_path().to_owned(),
             spec_id: holder.spec_id,
-            partition: stored.partition().clone(),
+            partition: partition_spec::promoted(stored.partition(), spec, schema),
             sequence: entry.sequence_number().unwrap_or(0),
             manifest: holder.path.clone(),
         };

@@ -553,8 +553,8 @@ fn an_empty_partition_tuple_is_that_of_an_unpartitioned_table() {
     let state = state.expect("metadata");
     let schema = state.current_schema();
     let spec = state.default_partition_spec();
-    let tuple = super::convert::partition_tuple(None, spec, schema).expect("a tuple");
+    let tuple = super::partition_spec::tuple(&[], spec, schema).expect("a tuple");
     assert_eq!(tuple, Struct::empty());
-    let error = super::convert::partition_tuple(Some(&Value::Long(1)), spec, schema);
+    let error = super::partition_spec::tuple(&[Value::Long(1)], spec, schema);
     assert_eq!(error.expect_err("no partitions").kind(), ErrorKind::Invalid);
 }

@@ -111,7 +111,7 @@ impl AppendTable {
             }
             Settled::Overtaken => Ok(Written::Overtaken),
             Settled::Restage => Err(Error::invalid(
-                "another program has changed columns of a bronze table that Lakebed writes: put its schema back",
+                "another program has changed columns or partitions of a bronze table that Lakebed writes: put its schema back",
             )),
         }
     }
@@ -126,7 +126,8 @@ struct Nothing {
 impl Rebase for Nothing {
     async fn rebase(&mut self, log: &dyn TableLog, _change: &mut TableChange) -> Result<Rebased> {
         let now = &log.head().schema;
-        let kept = self.schema.columns.iter().all(|column| now.columns.contains(column));
+        let kept = self.schema.columns.iter().all(|column| now.columns.contains(column))
+            && now.partition_by == self.schema.partition_by;
         Ok(if kept { Rebased::Ready } else { Rebased::Restage })
     }
 }

@@ -3,14 +3,14 @@
 use lakebed_schemas::position::TopicPartition;
 use uuid::Uuid;
 
-/// Path of a new data file, relative to the table: `data/[_date=…/]t0-<partition>-<uuid>-<topic>.parquet`.
+/// Path of a new data file, relative to the table: `data/[<name>=<value>/…]t0-<partition>-<uuid>-<topic>.parquet`.
 ///
 /// `tier` is 0 for files straight from a batch. The topic is the last part, so that it may hold
 /// anything a topic may (`[a-zA-Z0-9._-]`).
-pub fn data_file(tier: u8, tp: &TopicPartition, partition_folder: Option<&str>) -> String {
+pub fn data_file(tier: u8, tp: &TopicPartition, partition_folders: Option<&str>) -> String {
     let name = format!("t{tier}-{}-{}-{}.parquet", tp.partition, Uuid::new_v4().simple(), tp.topic);
-    match partition_folder {
-        Some(folder) => format!("data/{folder}/{name}"),
+    match partition_folders {
+        Some(folders) => format!("data/{folders}/{name}"),
         None => format!("data/{name}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Rows by the file they go into: one for each topic-partition and partition value of a batch.
+//! Rows by the file they go into: one for each topic-partition and partition of a batch.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,14 +7,15 @@ use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::Value;
 
+use super::partitions::Partitions;
 use super::writer::FileRows;
 use crate::{Error, Result};
 
 /// Files being filled, in the order in which their first rows came.
 pub(super) struct Files {
-    partition_column: Option<usize>,
+    partitions: Partitions,
     files: Vec<FileRows>,
-    /// Files by topic-partition and the canonical form of the partition value.
+    /// Files by topic-partition and the canonical form of the partition values.
     places: HashMap<(TopicPartition, Vec<u8>), usize>,
     /// The file of the last row: the next one mostly goes there too.
     last: Option<usize>,
@@ -22,32 +23,30 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn new(schema: &TableSchema) -> Result<Self> {
-        let partition_column = match &schema.partition_by {
-            None => None,
-            Some(name) => Some(schema.index_of(name).ok_or_else(|| {
-                Error::internal(format!("partition column `{name}` is not in the schema"))
-            })?),
-        };
-        Ok(Self { partition_column, files: Vec::new(), places: HashMap::new(), last: None })
+        let partitions = Partitions::new(schema)?;
+        Ok(Self { partitions, files: Vec::new(), places: HashMap::new(), last: None })
     }
 
     /// Adds a row; answers its file (by index) and position.
-    pub(super) fn push(&mut self, tp: &TopicPartition, row: Vec<Value>) -> Result<(usize, u32)> {
-        let partition = match self.partition_column {
-            None => None,
-            Some(column) => Some(row.get(column).ok_or_else(|| {
-                Error::internal("a row has no value for its table's partition column")
-            })?),
+    ///
+    /// # Errors
+    /// `Invalid` where a value of the row has no partition.
+    pub(super) fn push(
+        &mut self,
+        tp: &TopicPartition,
+        mut row: Vec<Value>,
+    ) -> Result<(usize, u32)> {
+        self.partitions.fill(&mut row)?;
+        let same = |file: &FileRows| {
+            file.topic_partition == *tp && self.partitions.is_of(&row, &file.partition)
         };
-        let same =
-            |file: &FileRows| file.topic_partition == *tp && file.partition.as_ref() == partition;
         let at = match self.last.filter(|at| same(&self.files[*at])) {
             Some(at) => at,
             None => {
-                let mut value = Vec::new();
-                partition.iter().for_each(|partition| partition.canonical(&mut value));
-                let partition = partition.cloned();
-                *self.places.entry((tp.clone(), value)).or_insert_with(|| {
+                let partition = self.partitions.of(&row)?;
+                let mut values = Vec::new();
+                partition.iter().for_each(|value| value.canonical(&mut values));
+                *self.places.entry((tp.clone(), values)).or_insert_with(|| {
                     let topic_partition = tp.clone();
                     self.files.push(FileRows { topic_partition, partition, rows: Vec::new() });
                     self.files.len() - 1

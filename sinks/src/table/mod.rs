@@ -14,6 +14,7 @@ pub mod file_name;
 pub(crate) mod footer;
 mod grouping;
 pub mod index;
+pub(crate) mod partitions;
 mod placeholders;
 pub mod reader;
 pub mod settle;

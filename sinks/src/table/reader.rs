@@ -1,8 +1,9 @@
 //! Data files read back, three ways: keys with positions, chosen rows, and everything alive.
 //!
 //! Only the footer and the column chunks (or pages) that are needed leave storage. Columns are
-//! found by field id, or by name in a file without ids; one that an older file lacks is NULL, and
-//! one that has been promoted since is widened.
+//! found by field id, or by name in a file without ids; one that an older file lacks is NULL, or the
+//! file's partition value if it is a column of those, and one that has been promoted since is
+//! widened.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataPushDecoder};
 use roaring::RoaringBitmap;
 
 use super::arrow_values::{self, KeyCells, value_at};
+use super::partitions::stored_at;
 use crate::log::{DataFile, Head, LiveFile};
 use crate::storage::Storage;
 use crate::{Error, Result};
@@ -54,6 +56,7 @@ async fn blocking<T: Send + 'static>(
 struct OpenFile {
     storage: Storage,
     path: String,
+    partition: Vec<Value>,
     metadata: ArrowReaderMetadata,
     /// What came along with the footer, so that it is not fetched again.
     tail: (Range<u64>, Bytes),
@@ -94,6 +97,7 @@ impl OpenFile {
         Ok(Self {
             storage: storage.clone(),
             path: file.path.clone(),
+            partition: file.partition.clone(),
             metadata,
             tail: (range, tail),
         })
@@ -103,9 +107,9 @@ impl OpenFile {
     fn decode(self, columns: Columns, rows: Option<RowSelection>) -> Result<Decoder> {
         let path = self.path;
         let fail = |error| unreadable(&path, error);
-        let found = columns.find(self.metadata.schema());
-        let mask =
-            ProjectionMask::roots(self.metadata.parquet_schema(), found.iter().flatten().copied());
+        let found = columns.find(self.metadata.schema(), &self.partition);
+        let roots = found.iter().filter_map(Found::root);
+        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots);
         let mut builder = ParquetPushDecoderBuilder::new_with_metadata(self.metadata)
             .with_projection(mask)
             .with_batch_size(BATCH_ROWS);
@@ -123,21 +127,43 @@ impl OpenFile {
 struct Columns {
     columns: Arc<[Column]>,
     schema: SchemaRef,
+    /// For each column, which of a file's partition values it is, if any.
+    partition_values: Arc<[Option<usize>]>,
+}
+
+/// Where the values of a column come from.
+#[derive(Clone)]
+enum Found {
+    /// From this field of the file.
+    Field(usize),
+    /// All rows have this one.
+    Constant(Value),
+}
+
+impl Found {
+    fn root(&self) -> Option<usize> {
+        match self {
+            Self::Field(root) => Some(*root),
+            Self::Constant(_) => None,
+        }
+    }
 }
 
 impl Columns {
-    fn new(columns: impl IntoIterator<Item = Column>) -> Self {
-        let columns: Arc<[Column]> = columns.into_iter().collect();
-        let fields: Vec<_> = columns.iter().map(arrow_values::field).collect();
-        Self { columns, schema: Arc::new(Schema::new(fields)) }
-    }
-
     fn of(schema: &TableSchema, indexes: &[usize]) -> Self {
-        Self::new(indexes.iter().map(|index| schema.columns[*index].clone()))
+        let columns: Arc<[Column]> =
+            indexes.iter().map(|index| schema.columns[*index].clone()).collect();
+        let fields: Vec<_> = columns.iter().map(arrow_values::field).collect();
+        let value = |index: &usize| {
+            let mut fields = schema.partition_by.iter();
+            fields.position(|field| stored_at(schema, field) == Some(*index))
+        };
+        let partition_values = indexes.iter().map(value).collect();
+        Self { columns, schema: Arc::new(Schema::new(fields)), partition_values }
     }
 
-    /// For each column, which of the file's fields it is.
-    fn find(&self, file: &Schema) -> Vec<Option<usize>> {
+    /// For each column, where its values come from in a file of this partition.
+    fn find(&self, file: &Schema, partition: &[Value]) -> Vec<Found> {
         let id = |field: &arrow::datatypes::Field| -> Option<i32> {
             field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()
         };
@@ -147,28 +173,37 @@ impl Columns {
                 _ => *field.name() == column.name,
             })
         };
-        self.columns.iter().map(find).collect()
+        let columns = self.columns.iter().zip(self.partition_values.iter());
+        let found = columns.map(|(column, value)| match find(column) {
+            Some(root) => Found::Field(root),
+            None => {
+                let value = value.and_then(|at| partition.get(at));
+                Found::Constant(value.cloned().unwrap_or(Value::Null))
+            }
+        });
+        found.collect()
     }
 
     /// A decoded batch in the table's columns and types. `found` as [`Columns::find`] gave it.
-    fn adapt(&self, batch: &RecordBatch, found: &[Option<usize>]) -> Result<RecordBatch> {
+    fn adapt(&self, batch: &RecordBatch, found: &[Found]) -> Result<RecordBatch> {
         // The decoder gives the projected fields in the file's order, whatever was asked.
-        let mut projected: Vec<usize> = found.iter().flatten().copied().collect();
+        let mut projected: Vec<usize> = found.iter().filter_map(Found::root).collect();
         projected.sort_unstable();
         projected.dedup();
         let rows = batch.num_rows();
-        let column = |(at, field): (&Option<usize>, &Arc<arrow::datatypes::Field>)| {
-            let target = field.data_type();
-            match at {
-                None => Ok(new_null_array(target, rows)),
-                Some(root) => {
-                    let at = projected.binary_search(root).expect("found fields are projected");
-                    widen(batch.column(at), target, field.name())
-                }
+        let array = |(found, column): (&Found, &Column)| match found {
+            Found::Constant(Value::Null) => {
+                Ok(new_null_array(arrow_values::field(column).data_type(), rows))
+            }
+            Found::Constant(value) => arrow_values::array(column, &vec![value; rows]),
+            Found::Field(root) => {
+                let at = projected.binary_search(root).expect("found fields are projected");
+                let target = arrow_values::field(column);
+                widen(batch.column(at), target.data_type(), &column.name)
             }
         };
         let arrays: Vec<ArrayRef> =
-            found.iter().zip(self.schema.fields()).map(column).collect::<Result<_>>()?;
+            found.iter().zip(self.columns.iter()).map(array).collect::<Result<_>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
             .map_err(|e| Error::internal("columns do not fit together").with_source(e))
@@ -194,7 +229,7 @@ struct Decoder {
     path: String,
     decoder: ParquetPushDecoder,
     columns: Columns,
-    found: Vec<Option<usize>>,
+    found: Vec<Found>,
 }
 
 impl Decoder {

@@ -46,7 +46,8 @@ fn decimal(precision: u8) -> ColumnType {
 }
 
 async fn stage(storage: &Storage, schema: &TableSchema, rows: Vec<Vec<Value>>) -> Arc<DataFile> {
-    let rows = FileRows { topic_partition: TopicPartition::new("t", 0), partition: None, rows };
+    let rows =
+        FileRows { topic_partition: TopicPartition::new("t", 0), partition: Vec::new(), rows };
     let options = WriterOptions { row_group_rows: 1_000, parallel_max: 1 };
     writer::stage(storage, &Arc::new(schema.clone()), &[Arc::new(rows)], &options)
         .await
@@ -269,7 +270,7 @@ async fn a_file_without_ids_reads_by_name() {
         size,
         rows: 2,
         topic_partition: TopicPartition::new("t", 0),
-        partition: None,
+        partition: Vec::new(),
         stats: vec![],
         split_offsets: vec![],
     });
@@ -295,7 +296,7 @@ async fn a_few_rows_are_read_without_their_file() {
     let options = WriterOptions::default();
     let file = FileRows {
         topic_partition: TopicPartition::new("t", 0),
-        partition: None,
+        partition: Vec::new(),
         rows: rows.clone(),
     };
     let staged = writer::stage(&storage, &Arc::new(schema.clone()), &[Arc::new(file)], &options)

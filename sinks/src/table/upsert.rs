@@ -321,13 +321,20 @@ impl Plan {
     fn carried_to(self, log: &dyn TableLog) -> Result<Option<Self>> {
         let Some(merged) = self.merged_into(&log.head().schema)? else { return Ok(None) };
         let schema = Arc::new(log.assign_ids(&merged.schema));
-        let remap = |file: Arc<FileRows>| {
+        let Self { taken, mut keys, files, .. } = self;
+        // By the file and position that the rows had: others may have changed the partitions, too.
+        let mut moved: Vec<Vec<(usize, u32)>> = Vec::with_capacity(files.len());
+        let mut regrouped = Files::new(&schema)?;
+        for file in files {
             let file = Arc::unwrap_or_clone(file);
-            let rows = file.rows.into_iter().map(|row| merged.remap(row)).collect();
-            Arc::new(FileRows { rows, ..file })
-        };
-        let Self { taken, keys, files, .. } = self;
-        let files = files.into_iter().map(remap).collect();
+            let rows = file.rows.into_iter();
+            let places = rows.map(|row| regrouped.push(&file.topic_partition, merged.remap(row)));
+            moved.push(places.collect::<Result<_>>()?);
+        }
+        for (file, position) in keys.iter_mut().filter_map(|(_, place)| place.as_mut()) {
+            (*file, *position) = moved[*file][*position as usize];
+        }
+        let files = regrouped.into_vec();
         let known = log.head().schema.columns.len();
         Ok(Some(Self { schema, known, taken, keys, files }))
     }

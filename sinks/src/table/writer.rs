@@ -1,4 +1,4 @@
-//! Rows to Parquet files: one file for each topic-partition and partition value of a batch.
+//! Rows to Parquet files: one file for each topic-partition and partition of a batch.
 //!
 //! Files of Iceberg and Delta are the same: field ids on every field, zstd, INT64 microseconds,
 //! statistics and page index, several row groups. The row number in push order is the row's
@@ -20,7 +20,7 @@ use parquet::schema::types::ColumnPath;
 
 use super::arrow_values;
 use super::column_stats::{ColumnFacts, column_stats};
-use super::file_name;
+use super::{file_name, partitions};
 use crate::failpoint;
 use crate::log::{ColumnStats, DataFile};
 use crate::storage::Storage;
@@ -48,8 +48,8 @@ impl Default for WriterOptions {
 pub struct FileRows {
     /// Whose rows they are.
     pub topic_partition: TopicPartition,
-    /// Value of the partition column, in a partitioned table.
-    pub partition: Option<Value>,
+    /// Partition values, as in [`DataFile::partition`].
+    pub partition: Vec<Value>,
     /// Values in schema order; the index of a row is its position.
     pub rows: Vec<Vec<Value>>,
 }
@@ -103,9 +103,8 @@ async fn stage_one(
     let encoded = tokio::task::spawn_blocking(encode)
         .await
         .map_err(|e| Error::internal("the task that writes Parquet died").with_source(e))??;
-    let partition = schema.partition_by.as_deref().zip(file.partition.as_ref());
-    let folder = partition.map(|(name, value)| partition_folder(name, value));
-    let path = file_name::data_file(0, &file.topic_partition, folder.as_deref());
+    let folders = partitions::folders(&schema, &file.partition)?;
+    let path = file_name::data_file(0, &file.topic_partition, folders.as_deref());
     let size = encoded.bytes.len() as u64;
     storage.put(&path, encoded.bytes).await?;
     failpoint::hit(failpoint::AMID_STAGE);
@@ -118,26 +117,6 @@ async fn stage_one(
         stats: encoded.stats,
         split_offsets: encoded.split_offsets,
     }))
-}
-
-/// `name=value` with the value as people and Hive write it. Readers take the value from the log,
-/// so a character that a path should not hold may become `_`.
-fn partition_folder(name: &str, value: &Value) -> String {
-    let text = match value {
-        Value::Date(days) => chrono::DateTime::UNIX_EPOCH
-            .date_naive()
-            .checked_add_signed(chrono::TimeDelta::days(i64::from(*days)))
-            .map_or_else(|| days.to_string(), |date| date.format("%Y-%m-%d").to_string()),
-        Value::Boolean(value) => value.to_string(),
-        Value::Long(value) | Value::Timestamp(value) | Value::TimestampTz(value) => {
-            value.to_string()
-        }
-        Value::Text(text) => text.clone(),
-        Value::Null => "__HIVE_DEFAULT_PARTITION__".to_owned(),
-        _ => "other".to_owned(),
-    };
-    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-    format!("{name}={}", text.chars().take(64).map(safe).collect::<String>())
 }
 
 /// Rows handed to Arrow at once: enough to fill vectors, few enough to stay in cache.
