@@ -165,7 +165,11 @@ impl Tables for ConfiguredTables {
             .map_or_else(|| name.clone(), |path| path.to_string());
         let layers = Layers::new(self.layers(entry, &name, &label));
         let open = self.open_batch(entry, &label);
-        let policies = Policies { on_gap: entry.on_gap, on_lost_table: entry.on_lost_table };
+        let policies = Policies {
+            on_gap: entry.on_gap,
+            on_lost_table: entry.on_lost_table,
+            producer_metadata_age: self.config.kafka.producer_metadata_age.0,
+        };
         let (task, commands) = Worker::new(index, label.clone(), layers, open, policies, reports);
         let registry = entry.records.registry.as_ref();
         let registry = registry.and_then(|settings| self.registries.of(settings));

@@ -47,6 +47,9 @@ pub use table::{
 
 /// Consumer group when `kafka.group_id` is not given.
 pub const GROUP_ID: &str = "lakebed";
+/// How long producers may not know that a topic has more partitions, when
+/// `kafka.producer_metadata_age` is not given: Kafka's own default.
+pub const PRODUCER_METADATA_AGE: Duration = Duration::from_secs(300);
 /// Owner of the progress inside the tables when `lake.sink_id` is not given. Never the group id:
 /// that may change, the tables' progress must not be lost with it.
 pub const SINK_ID: &str = "lakebed";

@@ -1,6 +1,7 @@
 //! The pipeline with real tables on disk and a source that does what the test says.
 
 mod gaps;
+mod growth;
 mod hidden;
 mod key_changes;
 mod registries;

@@ -50,6 +50,8 @@ pub(super) fn consumer_config(kafka: &Kafka, queue_bytes: usize) -> ClientConfig
     default("fetch.wait.max.ms", "200");
     default("fetch.queue.backoff.ms", "100");
     default("check.crcs", "true");
+    // Partitions that were added are given out when this notices them.
+    default("topic.metadata.refresh.interval.ms", "60000");
     default("queued.max.messages.kbytes", &(queue_bytes / 1024).clamp(1024, 65_536).to_string());
     config.set("group.id", &kafka.group_id);
     config.set("enable.auto.commit", "false");

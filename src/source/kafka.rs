@@ -105,7 +105,7 @@ fn shared(
         rebalances: AtomicU64::new(0),
         out_bytes: AtomicUsize::new(0),
         budget_bytes: AtomicUsize::new(budget_bytes),
-        unfinished: Mutex::new(Vec::new()),
+        unfinished: Mutex::new(BTreeMap::new()),
         resolved: Mutex::new(resolved),
         resolver,
         bounds: Mutex::new(BTreeMap::new()),

@@ -102,14 +102,15 @@ pub struct Start {
     /// How many offsets before `at` reading begins, as far as the log still has them: for those who
     /// want to know what came before.
     pub window: i64,
+    /// Whether it must not be read yet: it is asked for again.
+    pub held: bool,
 }
 
 impl Start {
     /// Where a table begins that stands there, in all its layers; `None` where one holds nothing.
     pub fn of(layers: &[Option<NextOffset>]) -> Self {
         let at: Option<Vec<i64>> = layers.iter().map(|next| Some((*next)?.offset)).collect();
-        let mut start =
-            Self { at: at.and_then(|at| at.into_iter().min()), stored: Vec::new(), window: 0 };
+        let mut start = Self { at: at.and_then(|at| at.into_iter().min()), ..Self::default() };
         start.add(layers.iter().copied().flatten());
         start
     }
@@ -120,17 +121,25 @@ impl Start {
         Self { window, ..self }
     }
 
+    /// The same, to be read now or to wait.
+    #[must_use]
+    pub fn hold(self, held: bool) -> Self {
+        Self { held, ..self }
+    }
+
     /// The first offset to read of a log that begins at `log_start`.
     pub fn first(&self, log_start: i64) -> i64 {
         let at = self.at.unwrap_or(log_start);
         at.saturating_sub(self.window).max(log_start).min(at)
     }
 
-    /// Where to begin for both: at the lower. A table that holds nothing is below all others.
+    /// Where to begin for both: at the lower, when both may. A table that holds nothing is below all
+    /// others.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.at = self.at.zip(other.at).map(|(ours, theirs)| ours.min(theirs));
         self.window = self.window.max(other.window);
+        self.held |= other.held;
         self.add(other.stored);
         self
     }

@@ -28,9 +28,6 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// How long `poll` may sleep: the longest that a command waits.
 const POLL: Duration = Duration::from_millis(50);
 
-/// How long to wait before an assignment that could not be finished is tried again.
-const FINISH_AGAIN: Duration = Duration::from_secs(1);
-
 /// The poll thread's state.
 pub(super) struct Poller {
     consumer: BaseConsumer<Context>,
@@ -44,7 +41,6 @@ pub(super) struct Poller {
     names: BTreeMap<String, Arc<str>>,
     /// What the group was told last, to say it again when leaving.
     told: BTreeMap<TopicPartition, GroupOffset>,
-    finish_at: Option<Instant>,
 }
 
 impl Poller {
@@ -63,7 +59,6 @@ impl Poller {
             chunk_bytes: 0,
             names: BTreeMap::new(),
             told: BTreeMap::new(),
-            finish_at: None,
         }
     }
 
@@ -177,7 +172,7 @@ impl Poller {
     }
 
     /// Begins what was found out since the last look, and asks again for what could not be.
-    fn finish_assignments(&mut self) {
+    fn finish_assignments(&self) {
         let mut begin = Vec::new();
         while let Ok(resolved) = { lock(&self.shared.resolved).try_recv() } {
             begin.extend(self.shared.take(resolved));
@@ -185,18 +180,15 @@ impl Poller {
         if !begin.is_empty() {
             self.shared.begin(&self.consumer, begin);
         }
-        if lock(&self.shared.unfinished).is_empty() {
-            return;
-        }
         let now = Instant::now();
-        if now < *self.finish_at.get_or_insert(now + FINISH_AGAIN) {
-            return;
-        }
-        self.finish_at = None;
-        let mut unfinished = std::mem::take(&mut *lock(&self.shared.unfinished));
-        unfinished.retain(|tp| lock(&self.shared.assignment).is_ours(tp));
-        if !unfinished.is_empty() {
-            starts::find(&self.shared, unfinished);
+        let due: Vec<TopicPartition> = {
+            let mut unfinished = lock(&self.shared.unfinished);
+            unfinished.extract_if(.., |_, at| *at <= now).map(|(tp, _)| tp).collect()
+        };
+        let ours: Vec<TopicPartition> =
+            due.into_iter().filter(|tp| lock(&self.shared.assignment).is_ours(tp)).collect();
+        if !ours.is_empty() {
+            starts::find(&self.shared, ours);
         }
     }
 

@@ -28,6 +28,12 @@ const ASSIGN_WAIT: Duration = Duration::from_secs(5);
 /// commit fences what is left.
 const REVOKE_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long to wait before an assignment that could not be finished is tried again.
+const FINISH_AGAIN: Duration = Duration::from_secs(1);
+
+/// The same for a partition that something else comes before: that takes a commit or more.
+const HELD_AGAIN: Duration = Duration::from_secs(2);
+
 /// The consumer's context. Token refresh for OAUTHBEARER belongs here, too.
 #[derive(Clone)]
 pub(super) struct Context(pub(super) Arc<Shared>);
@@ -88,7 +94,7 @@ fn assign(shared: &Arc<Shared>, consumer: &BaseConsumer<Context>, partitions: Ve
 
 /// Lets open rows settle, then gives the partitions back.
 fn revoke(shared: &Shared, consumer: &BaseConsumer<Context>, partitions: &[TopicPartition]) {
-    lock(&shared.unfinished).retain(|tp| !partitions.contains(tp));
+    lock(&shared.unfinished).retain(|tp, _| !partitions.contains(tp));
     if !shared.closing.load(Ordering::Acquire) {
         let (ack, acknowledged) = oneshot::channel();
         let _ = shared.events.send(SourceEvent::Revoked { partitions: partitions.to_vec(), ack });
@@ -103,7 +109,7 @@ fn revoke(shared: &Shared, consumer: &BaseConsumer<Context>, partitions: &[Topic
 impl Shared {
     /// Takes over what was found out; gives what is still ours, with its generation and offset.
     pub(super) fn take(&self, resolved: Resolved) -> Vec<(TopicPartition, u64, i64)> {
-        let Resolved { generation, begin, left_out, later } = resolved;
+        let Resolved { generation, begin, left_out, later, held } = resolved;
         let mut assignment = lock(&self.assignment);
         for tp in left_out
             .iter()
@@ -113,7 +119,10 @@ impl Shared {
         {
             assignment.leave_out(&tp);
         }
-        let later = later.into_iter().filter(|tp| assignment.is_awaited(tp, generation));
+        let now = Instant::now();
+        let later = later.into_iter().map(|tp| (tp, now + FINISH_AGAIN));
+        let later = later.chain(held.into_iter().map(|tp| (tp, now + HELD_AGAIN)));
+        let later = later.filter(|(tp, _)| assignment.is_awaited(tp, generation));
         lock(&self.unfinished).extend(later);
         let begin = begin.into_iter().filter(|(tp, _)| assignment.is_awaited(tp, generation));
         begin.map(|(tp, offset)| (tp, generation, offset)).collect()

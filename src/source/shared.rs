@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use lakebed_schemas::position::TopicPartition;
 use tokio::sync::mpsc;
@@ -25,8 +26,8 @@ pub(super) struct Shared {
     pub(super) out_bytes: AtomicUsize,
     /// How many may be.
     pub(super) budget_bytes: AtomicUsize,
-    /// Partitions that are ours and whose start could not be told.
-    pub(super) unfinished: Mutex<Vec<TopicPartition>>,
+    /// Partitions that are ours and could not be begun, with when to ask again.
+    pub(super) unfinished: Mutex<BTreeMap<TopicPartition, Instant>>,
     /// Starts that were found out; taken by the poll thread.
     pub(super) resolved: Mutex<Receiver<Resolved>>,
     pub(super) resolver: Sender<Resolved>,
@@ -49,4 +50,14 @@ pub(super) struct Resolved {
     pub(super) left_out: Vec<TopicPartition>,
     /// To be asked again.
     pub(super) later: Vec<TopicPartition>,
+    /// Not to be read yet, because something else comes first.
+    pub(super) held: Vec<TopicPartition>,
+}
+
+impl Resolved {
+    /// Nothing yet.
+    pub(super) fn of(generation: u64) -> Self {
+        let (begin, left_out) = (Vec::new(), Vec::new());
+        Self { generation, begin, left_out, later: Vec::new(), held: Vec::new() }
+    }
 }

@@ -34,9 +34,7 @@ pub(super) fn find(shared: &Arc<Shared>, partitions: Vec<TopicPartition>) -> u64
         }
     };
     if std::thread::Builder::new().name("kafka-starts".into()).spawn(work).is_err() {
-        let (begin, left_out) = (Vec::new(), Vec::new());
-        let resolved = Resolved { generation, begin, left_out, later: partitions };
-        let _ = shared.resolver.send(resolved);
+        let _ = shared.resolver.send(Resolved { later: partitions, ..Resolved::of(generation) });
     }
     generation
 }
@@ -47,8 +45,7 @@ fn resolve(
     partitions: Vec<TopicPartition>,
     answer: oneshot::Receiver<Starts>,
 ) -> Resolved {
-    let mut resolved =
-        Resolved { generation, begin: Vec::new(), left_out: Vec::new(), later: Vec::new() };
+    let mut resolved = Resolved::of(generation);
     let Some(mut starts) = wait(shared, answer) else {
         warn!(partitions = partitions.len(), "the tables did not answer in time, asking again");
         resolved.later = partitions;
@@ -57,6 +54,10 @@ fn resolve(
     for tp in partitions {
         let begin = match starts.remove(&tp) {
             None => Ok(None),
+            Some(Ok(start)) if start.held => {
+                resolved.held.push(tp);
+                continue;
+            }
             Some(start) => start.and_then(|start| begin_at(shared, &tp, start)),
         };
         match begin {

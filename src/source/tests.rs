@@ -177,6 +177,26 @@ async fn what_the_log_does_not_continue_is_a_gap_and_decided_by_policy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_is_read_when_it_may_be_and_keeps_nothing_else_waiting() {
+    let cluster = Cluster::start(&[("held", 1), ("free", 1)]);
+    for topic in ["held", "free"] {
+        cluster.produce(&tp(topic, 0), 0..10, 10);
+    }
+    let table = table();
+    table.lock().expect("lock").held.insert("held");
+    let member = Member::join(cluster.options("g"), &table).await;
+    member.stands_at(&[(tp("free", 0), 10)]).await;
+    let first = member.seen.lock().expect("lock").generations[&tp("held", 0)];
+    member.until("to be asked again", |seen, _| seen.generations[&tp("held", 0)] > first).await;
+    assert_eq!(member.seen.lock().expect("lock").offsets(&tp("held", 0)), Vec::<i64>::new());
+
+    table.lock().expect("lock").held.clear();
+    member.stands_at(&[(tp("held", 0), 10)]).await;
+    assert_eq!(table.lock().expect("lock").misfits, []);
+    member.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_are_not_read_can_be_given_to_another_member() {
     let cluster = Cluster::start(&[("t", 2)]);
     let table = table();

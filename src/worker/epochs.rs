@@ -127,18 +127,35 @@ fn memo(tp: &TopicPartition) -> String {
     format!("epochs/{}/{}", tp.topic, tp.partition)
 }
 
+fn read(tp: &TopicPartition, text: &str) -> Option<Life> {
+    let told = |error: &serde_json::Error| {
+        warn!(%tp, %error, "what the table tells of epochs is not readable");
+    };
+    serde_json::from_str(text).inspect_err(told).ok()
+}
+
 impl Epochs {
-    /// Takes over what the tables tell of a partition: of two, whichever knows more.
-    pub(super) fn load(&mut self, tp: &TopicPartition, tables: [&BTreeMap<String, String>; 2]) {
-        let lives = tables.into_iter().filter_map(|memos| {
-            let text = memos.get(&memo(tp))?;
-            serde_json::from_str(text)
-                .inspect_err(
-                    |error| warn!(%tp, %error, "what the table tells of epochs is not readable"),
-                )
-                .ok()
+    /// Takes over what the tables tell of a partition: of two, whichever knows more. One that was
+    /// added to its topic begins in the life that the others are in.
+    pub(super) fn load(
+        &mut self,
+        tp: &TopicPartition,
+        tables: [&BTreeMap<String, String>; 2],
+        is_added: bool,
+    ) {
+        let own = memo(tp);
+        let lives = tables.into_iter().filter_map(|memos| read(tp, memos.get(&own)?));
+        let known = lives.max_by_key(|life: &Life| life.at);
+        let life = known.or_else(|| {
+            let prefix = own.strip_suffix(&tp.partition.to_string())?;
+            let memos = tables.into_iter().flatten().filter(|_| is_added);
+            let of_topic = memos.filter(|(name, _)| name.starts_with(prefix));
+            let newest =
+                of_topic.filter_map(|(_, text)| read(tp, text)).max_by_key(Life::newest)?;
+            let began = Vec::from_iter((newest.newest() > 0).then(|| (0, newest.newest())));
+            Some(Life { at: 0, began, ..newest })
         });
-        let life = lives.max_by_key(|life: &Life| life.at).unwrap_or_default();
+        let life = life.unwrap_or_default();
         self.partitions.insert(tp.clone(), Partition { life, ..Partition::default() });
     }
 

@@ -51,8 +51,9 @@ impl Lookout {
     }
 
     /// Takes over what the tables tell of a partition that is read from where they stand.
-    pub(super) fn load(&mut self, tp: &TopicPartition, layers: &Layers) {
-        self.epochs.load(tp, [layers.bronze_memos(), layers.silver_memos()]);
+    /// `is_added`: whether it was added to its topic while the tables were kept.
+    pub(super) fn load(&mut self, tp: &TopicPartition, layers: &Layers, is_added: bool) {
+        self.epochs.load(tp, [layers.bronze_memos(), layers.silver_memos()], is_added);
         self.ghosts.load(tp, layers.silver_memos(), layers.silver_next(tp).is_some());
     }
 

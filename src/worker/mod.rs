@@ -5,8 +5,10 @@
 //! their checkpoint: the worker reads from the lower of the two and each layer drops what lies
 //! below its own. After a commit nothing can fail the batch; what follows is reported, not awaited.
 
+mod assignments;
 mod bronze_rows;
 mod epochs;
+mod eras;
 #[cfg(test)]
 mod fixtures;
 mod floors;
@@ -27,16 +29,16 @@ mod starts;
 mod waiting;
 mod waits;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lakebed_schemas::config::{OnGap, OnLostTable};
 use lakebed_schemas::position::TopicPartition;
-use lakebed_sinks::{Error, ErrorKind};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
+use eras::{Eras, Hold};
 use intake::{Intake, Taken};
 use waiting::{Pushed, Waiting};
 
@@ -49,7 +51,7 @@ pub use silver_rows::{Place, Refused, SilverRows, SilverRules};
 
 use crate::metrics::TableState;
 use crate::registry::Registry;
-use crate::source::{Gap, GapDecision, GapKind, Message, Start, Starts, View};
+use crate::source::Message;
 
 /// How long to wait before a failed write is tried again: first and longest.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -65,6 +67,8 @@ pub struct Policies {
     pub on_gap: OnGap,
     /// The group knows of a table that is not there.
     pub on_lost_table: OnLostTable,
+    /// How long producers may not know that a topic has more partitions.
+    pub producer_metadata_age: Duration,
 }
 
 /// One table entry at work.
@@ -81,6 +85,10 @@ pub struct Worker {
     others_failed: Option<Instant>,
     policies: Policies,
     generations: BTreeMap<TopicPartition, u64>,
+    /// How many partitions topics have had; `None` without silver, where their order is no matter.
+    eras: Option<Eras>,
+    /// Partitions that are ours and not read yet, with what comes before them.
+    held: BTreeMap<TopicPartition, Hold>,
     /// When to read again what could not be written, and how long that waits.
     retry: Option<(Instant, Duration)>,
     /// What to read again then.
@@ -107,9 +115,12 @@ impl Worker {
         reports: mpsc::UnboundedSender<Report>,
     ) -> (Self, mpsc::UnboundedSender<Command>) {
         let (sender, commands) = mpsc::unbounded_channel();
+        let eras = layers.silver_storage();
         let worker = Self {
             index,
             name,
+            eras: eras.map(|storage| Eras::new(storage, policies.producer_metadata_age)),
+            held: BTreeMap::new(),
             layers,
             open,
             intake: Intake::new(None),
@@ -219,138 +230,6 @@ impl Worker {
             }
         }
         Flow::Go
-    }
-
-    async fn assign(
-        &mut self,
-        partitions: &[TopicPartition],
-        generation: u64,
-        view: &Arc<dyn View>,
-    ) -> Starts {
-        if self.halted {
-            return Starts::new();
-        }
-        match self.settle_in(partitions, generation, view.as_ref()).await {
-            Ok(()) if self.halted => Starts::new(),
-            Ok(()) => {
-                let window = self.open.repeat_window();
-                let start = |tp| Ok(Start::of(&self.layers.next(tp)).after_window(window));
-                partitions.iter().map(|tp| (tp.clone(), start(tp))).collect()
-            }
-            Err(failure) if failure.kind() == ErrorKind::Unavailable => {
-                let reason = format!("table `{}`: {}", self.name, failure.chain());
-                partitions.iter().map(|tp| (tp.clone(), Err(reason.clone()))).collect()
-            }
-            // Trying again would not help, and must not keep other tables waiting.
-            Err(failure) => {
-                self.halt(&failure.chain(), false);
-                Starts::new()
-            }
-        }
-    }
-
-    /// Finds out where the layers stand and takes that over.
-    async fn settle_in(
-        &mut self,
-        partitions: &[TopicPartition],
-        generation: u64,
-        view: &dyn View,
-    ) -> Result<(), Error> {
-        self.layers.refresh().await?;
-        if self.policies.on_lost_table == OnLostTable::Halt
-            && let Some(reason) = self.layers.find_lost(partitions, view).await?
-        {
-            self.halt(&reason, true);
-            return Ok(());
-        }
-        self.layers.decide_starts(partitions, view).await?;
-        let topics: BTreeSet<&Arc<str>> = partitions.iter().map(|tp| &tp.topic).collect();
-        for topic in topics {
-            let count = view.partitions(topic).await.map_err(Error::unavailable)?;
-            self.open.set_partitions(topic.clone(), count);
-            if count > 1
-                && let Some(floor) = self.layers.read_floor(topic).await?
-            {
-                self.open.learn_floor(topic.clone(), floor);
-            }
-        }
-        if !self.open.continues(&self.layers, partitions) {
-            // Another writer has taken these partitions further while they were not ours.
-            self.abandon("the table has moved on while its partitions were elsewhere");
-        }
-        self.open.set_stored(&self.layers, partitions);
-        self.open.set_schema(self.layers.silver_schema());
-        let kept = self.layers.read_kept(&self.open.kept_files()).await?;
-        self.open.keep(kept);
-        self.waiting.begins(partitions);
-        for tp in partitions {
-            self.generations.insert(tp.clone(), generation);
-        }
-        self.open.set_read(self.generations.keys());
-        self.layers.set_state(TableState::Running);
-        self.report_standing();
-        Ok(())
-    }
-
-    async fn revoke(&mut self, partitions: &[TopicPartition]) {
-        self.flush().await;
-        for tp in partitions {
-            self.generations.remove(tp);
-        }
-        self.open.set_read(self.generations.keys());
-        self.open.forget(partitions);
-        self.lost.retain(|tp| !partitions.contains(tp));
-        self.shed();
-        if !self.open.is_empty() {
-            // Half of a key change: its second half will be read by the next owner.
-            self.abandon("its partitions were revoked");
-        }
-    }
-
-    /// What a gap in the log means to this table. One that stands elsewhere is not concerned.
-    async fn decide_gap(&mut self, gap: &Gap) -> GapDecision {
-        let Gap { tp, stored: _, log_start, log_end, kind } = gap;
-        // What has been read already may reach over the gap.
-        self.flush().await;
-        if self.halted {
-            return GapDecision::Stop;
-        }
-        let layers = self.layers.next(tp);
-        let Some(next) = layers.iter().flatten().map(|next| next.offset).min() else {
-            return GapDecision::GoOn;
-        };
-        let stands = format!(
-            "{tp}: the table stands at offset {next}, the log holds [{log_start}, {log_end}): {kind}"
-        );
-        let (reason, may_pass) = match kind {
-            GapKind::BehindRetention if next >= *log_start => return GapDecision::GoOn,
-            GapKind::BehindRetention => (
-                format!(
-                    "{stands}. Take a new snapshot of the source into a new table, or set \
-                     `on_gap: record` to go on from what the log still holds"
-                ),
-                self.policies.on_gap == OnGap::Record,
-            ),
-            // Offsets have begun anew: they say nothing of what the table holds, so that nothing
-            // can be passed over.
-            GapKind::BeyondEnd | GapKind::FingerprintDiffers => (
-                format!(
-                    "{stands}. Give the table another `name`, so that the new topic has a table of \
-                     its own, or move the old table away"
-                ),
-                false,
-            ),
-        };
-        if may_pass {
-            let offsets = u64::try_from(log_start - next).unwrap_or(0);
-            warn!(table = %self.name, gap = %stands, offsets,
-                  "going on behind a gap, as `on_gap: record` says");
-            self.layers.passed_gap(tp, offsets);
-            self.open.passed_gap(tp);
-            return GapDecision::GoOn;
-        }
-        self.halt(&reason, true);
-        GapDecision::Stop
     }
 
     /// Takes what has come, as far as its schemas are there.

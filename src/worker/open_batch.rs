@@ -129,7 +129,14 @@ impl OpenBatch {
 
     /// Takes over where the layers stand, for partitions that are assigned now. What is open and
     /// [`Self::continues`] stays: its records come again and are passed over.
-    pub(super) fn set_stored(&mut self, layers: &Layers, partitions: &[TopicPartition]) {
+    ///
+    /// `is_added`: whether a partition was added to its topic while the table was kept.
+    pub(super) fn set_stored(
+        &mut self,
+        layers: &Layers,
+        partitions: &[TopicPartition],
+        is_added: &dyn Fn(&TopicPartition) -> bool,
+    ) {
         self.lookout.settled(layers);
         if let Some(silver) = &mut self.silver {
             silver.recall(layers.silver_memos());
@@ -137,7 +144,7 @@ impl OpenBatch {
         for tp in partitions {
             let open = [&self.bronze_progress, &self.silver_progress];
             if open.iter().all(|progress| !progress.delta.ranges.contains_key(tp)) {
-                self.lookout.load(tp, layers);
+                self.lookout.load(tp, layers, is_added(tp));
             }
             let mut known_from = self.open_known_from(tp).unwrap_or(0);
             for (progress, next) in [
@@ -386,6 +393,14 @@ impl OpenBatch {
         if self.silver.is_some() {
             self.silver_progress.reach(tp, next);
         }
+    }
+
+    /// Whether what is open covers a partition up to this offset, for the layer that tells which
+    /// rows there are.
+    pub(super) fn has_reached(&self, tp: &TopicPartition, offset: i64) -> bool {
+        let of_rows = [&self.silver_progress, &self.bronze_progress];
+        let mut open = of_rows.iter().filter_map(|progress| progress.delta.ranges.get(tp));
+        open.any(|range| range.end >= offset)
     }
 
     /// Whether there is nothing to commit, progress included.

@@ -35,9 +35,9 @@ impl Progress {
     /// Moves on without a record: markers and compacted stretches hold none.
     pub(super) fn reach(&mut self, tp: &TopicPartition, next: i64) {
         let range = self.delta.ranges.get(tp).copied();
-        let at = range.map(|range| range.end).or(self.stored.get(tp).copied());
-        // Before the first record of a topic there is nothing to say.
-        if let Some(at) = at.filter(|at| next > *at) {
+        // A log whose records were all gone, or never visible, has been read as well.
+        let at = range.map(|range| range.end).or(self.stored.get(tp).copied()).unwrap_or(0);
+        if next > at {
             let fingerprint = range.and_then(|range| range.fingerprint);
             self.extend(tp, at, next, fingerprint);
         }

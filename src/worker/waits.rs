@@ -48,10 +48,11 @@ impl Worker {
             true => Duration::ZERO,
             false => KEY_CHANGE_WAIT + self.open.max_age(),
         };
-        let generations = &self.generations;
+        let (generations, held) = (&self.generations, &self.held);
         let beside = |tp: &TopicPartition| {
             let others = generations.keys().filter(|other| other.topic == tp.topic && *other != tp);
-            others.cloned().collect()
+            // One that is held brings nothing, and may itself be held until this goes on.
+            others.filter(|other| !held.contains_key(*other)).cloned().collect()
         };
         let outlook = Outlook {
             ours: &beside,

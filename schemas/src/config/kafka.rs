@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{GROUP_ID, Properties, Secret};
+use super::{GROUP_ID, Interval, PRODUCER_METADATA_AGE, Properties, Secret};
 
 /// The `kafka` block.
 #[derive(Debug, Clone, Deserialize)]
@@ -16,6 +16,10 @@ pub struct Kafka {
     /// Encryption and authentication; plaintext without.
     #[serde(default)]
     pub security: Security,
+    /// How long producers may go on with the number of partitions that a topic had: Kafka's
+    /// `metadata.max.age.ms` of those who write the topics.
+    #[serde(default = "default_producer_metadata_age")]
+    pub producer_metadata_age: Interval,
     /// The Kafka Connect cluster whose connectors write the topics: for `lakebed check` alone.
     pub connect: Option<Connect>,
     /// librdkafka properties, but for [`super::OWNED_PROPERTIES`].
@@ -89,6 +93,10 @@ pub enum Mechanism {
     OauthBearer,
     #[serde(rename = "AWS_MSK_IAM")]
     AwsMskIam,
+}
+
+fn default_producer_metadata_age() -> Interval {
+    Interval(PRODUCER_METADATA_AGE)
 }
 
 fn default_group_id() -> String {

@@ -74,6 +74,11 @@ async fn a_partition_that_is_added_later_begins_at_the_beginning() {
     let world = World::start_in(&folder, &latest(), told(&[(0, 10), (1, 10)]));
     let starts = world.assign(1, &[tp(0), tp(1)]).await;
     assert_eq!((starts[&tp(0)].at, starts[&tp(1)].at), (Some(1), None));
+    assert_eq!(
+        (starts[&tp(0)].held, starts[&tp(1)].held),
+        (false, true),
+        "until the other is read"
+    );
     assert_eq!(world.stop().await, RunEnd::Done);
 }
 

@@ -137,6 +137,8 @@ pub(super) struct Setting {
     pub(super) entry: &'static str,
     /// Lines of the file, or nothing.
     pub(super) file: &'static str,
+    /// How long producers may not know that a topic has more partitions.
+    pub(super) producer_metadata_age: Duration,
     pub(super) quiet_every: Duration,
     pub(super) until_caught_up: bool,
     /// Instead of the configured memory.
@@ -146,7 +148,15 @@ pub(super) struct Setting {
 impl Default for Setting {
     fn default() -> Self {
         let quiet_every = Duration::from_secs(300);
-        Self { entry: "", file: "", quiet_every, until_caught_up: false, memory: None }
+        let producer_metadata_age = Duration::ZERO;
+        Self {
+            entry: "",
+            file: "",
+            producer_metadata_age,
+            quiet_every,
+            until_caught_up: false,
+            memory: None,
+        }
     }
 }
 
@@ -157,12 +167,13 @@ impl World {
 
     /// Starts in a cluster that this was told already.
     pub(super) fn start_in(folder: &tempfile::TempDir, setting: &Setting, told: Told) -> Self {
-        let Setting { entry, file, .. } = setting;
+        let Setting { entry, file, producer_metadata_age, .. } = setting;
         let text = format!(
-            "kafka: {{ bootstrap_servers: 'localhost:9092' }}\n\
+            "kafka: {{ bootstrap_servers: 'localhost:9092', producer_metadata_age: {}ms }}\n\
              lake: {{ location: lake, format: iceberg }}\n\
              batch: {{ max_age: 100ms }}\n{file}\
-             tables:\n  - topic: {TOPIC}\n{entry}"
+             tables:\n  - topic: {TOPIC}\n{entry}",
+            producer_metadata_age.as_millis()
         );
         let path: PathBuf = folder.path().join("lakebed.yaml");
         let config = crate::config::parse(&text, &path, &|_| Some("0123456789abcdef".to_owned()))
@@ -245,6 +256,12 @@ impl World {
     pub(super) async fn stop(self) -> RunEnd {
         let _ = self.stop.send(());
         self.run.await.expect("the pipeline ends")
+    }
+
+    /// Ends as by `kill -9`, wherever it is.
+    pub(super) async fn kill(self) {
+        self.run.abort();
+        let _ = self.run.await;
     }
 
     /// Waits for the run to end by itself.

@@ -83,6 +83,8 @@ pub(super) struct Table {
     pub(super) passes_gaps: BTreeSet<&'static str>,
     /// Topics of which the table does not say where it stands.
     pub(super) silent: BTreeSet<&'static str>,
+    /// Topics that something else comes before.
+    pub(super) held: BTreeSet<&'static str>,
     /// Nothing is committed and no memory given back.
     pub(super) holds: bool,
 }
@@ -242,7 +244,7 @@ fn starts(table: &Table, partitions: Vec<TopicPartition>) -> Starts {
     let start = |tp: TopicPartition| {
         let start = match table.next.get(&tp) {
             _ if table.silent.contains(&*tp.topic) => Err("the table does not answer".to_owned()),
-            next => Ok(Start::of(&[next.copied()])),
+            next => Ok(Start::of(&[next.copied()]).hold(table.held.contains(&*tp.topic))),
         };
         (tp, start)
     };

@@ -53,7 +53,7 @@ fn memos(epochs: &Epochs) -> BTreeMap<String, String> {
 /// What a new process knows from a table.
 fn restarted(memos: &BTreeMap<String, String>) -> Epochs {
     let mut epochs = Epochs::default();
-    epochs.load(&tp(), [memos, &BTreeMap::new()]);
+    epochs.load(&tp(), [memos, &BTreeMap::new()], false);
     epochs
 }
 
@@ -157,7 +157,7 @@ fn the_layer_that_has_come_further_is_believed() {
     let ahead = memos(&epochs);
     for tables in [[&behind, &ahead], [&ahead, &behind]] {
         let mut next = Epochs::default();
-        next.load(&tp(), tables);
+        next.load(&tp(), tables, false);
         let seen = see_all(&mut next, 0, &[streamed(5), by(2, streamed(6)), by(2, streamed(8))]);
         assert_eq!(seen, [(0, None), (1, None), (1, None)]);
     }
@@ -184,4 +184,36 @@ fn an_epoch_adds_to_the_configured_one() {
     event.source.position = Some(format!("0000000701{:016x}", 1));
     stamp(&mut event, 2);
     assert_eq!(&event.source.position.expect("a position")[..8], "00000009");
+}
+
+#[test]
+fn a_partition_that_was_added_begins_in_the_life_that_the_others_are_in() {
+    let added = TopicPartition::new("t", 3);
+    let memos = BTreeMap::from([
+        (
+            "epochs/t/0".to_owned(),
+            text(r#"{"at":9,"began":[[5,1]],"connections":[7],"streamed":true}"#),
+        ),
+        (
+            "epochs/t/1".to_owned(),
+            text(r#"{"at":8,"began":[[4,2]],"connections":[7],"streamed":true}"#),
+        ),
+        ("epochs/tt/0".to_owned(), text(r#"{"at":8,"began":[[4,5]],"connections":[7]}"#)),
+    ]);
+    let none = BTreeMap::new();
+    for (is_added, epoch) in [(true, 2), (false, 0)] {
+        let mut epochs = Epochs::default();
+        epochs.load(&added, [&none, &memos], is_added);
+        assert_eq!(epochs.partitions[&added].life.epoch_at(0), epoch);
+        assert_eq!(epochs.memo(&added).is_some(), is_added, "it is kept from the first commit on");
+    }
+    // What it has found out itself counts.
+    let own = BTreeMap::from([("epochs/t/3".to_owned(), text(r#"{"at":2,"began":[[1,4]]}"#))]);
+    let mut epochs = Epochs::default();
+    epochs.load(&added, [&own, &memos], true);
+    assert_eq!(epochs.partitions[&added].life.epoch_at(1), 4);
+}
+
+fn text(json: &str) -> String {
+    json.to_owned()
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lakebed_schemas::column::TableSchema;
+use lakebed_schemas::position::{Checkpoint, TopicPartition};
 use lakebed_schemas::value::Value;
 use lakebed_sinks::Error;
+use lakebed_sinks::storage::Storage;
 use tracing::debug;
 
 use super::Layers;
@@ -40,6 +42,32 @@ impl Layers {
 
     pub(super) fn kept_files(&self) -> Option<KeptFiles> {
         self.options.silver.as_ref().map(|place| KeptFiles::new(place.storage.clone()))
+    }
+
+    /// Where silver lies or will lie, if it is on.
+    pub(in crate::worker) fn silver_storage(&self) -> Option<Storage> {
+        self.options.silver.as_ref().map(|place| place.storage.clone())
+    }
+
+    /// The layer that tells which rows there are: silver or, until its first row, bronze.
+    fn of_rows(&self) -> Option<&Checkpoint> {
+        self.silver_checkpoint().or_else(|| self.bronze_checkpoint())
+    }
+
+    /// How many partitions of a topic rows have been read of, by the highest; `None`: of none.
+    pub(in crate::worker) fn partitions_read(&self, topic: &str) -> Option<i32> {
+        let progress = self.of_rows()?.topics.get(topic)?;
+        let highest = *progress.next.keys().next_back()?;
+        Some(progress.partition_count.max(highest + 1))
+    }
+
+    /// Up to where rows of a partition have been read.
+    pub(in crate::worker) fn stands_at(&self, tp: &TopicPartition) -> Option<i64> {
+        let next = match self.silver_checkpoint() {
+            Some(_) => self.silver_next(tp),
+            None => self.bronze_next(tp),
+        };
+        next.map(|next| next.offset)
     }
 
     /// Writes down what rows were that the batch deletes, as far as a later one will ask for them:
