@@ -1,3 +1,5 @@
+//! Eras of a topic, with a cluster that ends where a test says.
+
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
