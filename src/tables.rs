@@ -11,6 +11,7 @@ use lakebed_schemas::decoder::{DecodeOptions, Decoder};
 use lakebed_schemas::evolve::Rules;
 use lakebed_sinks::aws::{Aws, AwsOptions};
 use lakebed_sinks::catalog::glue::{Glue, GlueOptions};
+use lakebed_sinks::catalog::rest::{self, LoginOptions, Rest, RestOptions};
 use lakebed_sinks::catalog::{Catalog, Entry};
 use lakebed_sinks::log::{Retention, TableOptions};
 use lakebed_sinks::storage::{Encryption, S3Options, Storage};
@@ -223,16 +224,24 @@ pub struct OpenLake {
 /// When the location or the S3 settings cannot be used.
 pub async fn open_lake(config: &ResolvedConfig) -> Result<OpenLake, Error> {
     let s3 = &config.lake.s3;
-    let aws = match config.lake.location.starts_with("s3://") {
-        true => Some(Aws::load(&aws_options(config)).await?),
+    let on_s3 = config.lake.location.starts_with("s3://");
+    let aws = match on_s3 || config.lake.catalog.sigv4.is_some() {
+        true => {
+            let mut options = aws_options(config);
+            if options.region.is_none() && !on_s3 {
+                options.region.clone_from(&config.lake.catalog.region);
+            }
+            Some(Aws::load(&options).await?)
+        }
         false => None,
     };
     let catalog = match (&aws, config.lake.catalog.kind) {
+        (_, CatalogKind::Rest) => Catalog::Rest(Rest::open(rest_options(config, aws.as_ref()))?),
         (Some(aws), CatalogKind::Glue) => Catalog::Glue(Glue::new(aws, glue_options(config))),
         _ => Catalog::Filesystem,
     };
     let options = S3Options {
-        aws,
+        aws: aws.filter(|_| on_s3),
         region: s3.region.clone(),
         endpoint: s3.endpoint.clone(),
         path_style: s3.path_style,
@@ -256,6 +265,33 @@ fn glue_options(config: &ResolvedConfig) -> GlueOptions {
     }
 }
 
+fn rest_options(config: &ResolvedConfig, aws: Option<&Aws>) -> RestOptions {
+    let catalog = &config.lake.catalog;
+    let login = match (&catalog.token, &catalog.oauth2, &catalog.sigv4, aws) {
+        (Some(token), ..) => LoginOptions::Token(token.expose().to_owned()),
+        (_, Some(oauth2), ..) => LoginOptions::OAuth2 {
+            token_uri: oauth2.token_uri.clone(),
+            client_id: oauth2.client_id.clone(),
+            client_secret: oauth2.client_secret.expose().to_owned(),
+            scope: oauth2.scope.clone(),
+        },
+        (_, _, Some(service), Some(aws)) => LoginOptions::SigV4 {
+            service: service.clone(),
+            region: catalog.region.clone(),
+            aws: Box::new(aws.clone()),
+        },
+        _ => LoginOptions::None,
+    };
+    RestOptions {
+        uri: catalog.uri.clone().unwrap_or_default(),
+        warehouse: catalog.warehouse.clone(),
+        login,
+        ca_file: catalog.ca_file.clone(),
+        create_databases: catalog.create_databases,
+        ..RestOptions::default()
+    }
+}
+
 impl OpenLake {
     /// Makes sure that commits can be made here: that the storage refuses to overwrite, and that
     /// the catalog has the databases, which it gets where the configuration says so.
@@ -266,20 +302,35 @@ impl OpenLake {
         if !self.storage.is_local() {
             self.storage.require_conditional_puts().await?;
         }
-        let Catalog::Glue(glue) = &self.catalog else { return Ok(()) };
         for database in databases(config) {
-            if glue.has_database(&database).await? {
-                continue;
+            match &self.catalog {
+                Catalog::Filesystem => {}
+                Catalog::Glue(glue) => prepare_in_glue(glue, &database).await?,
+                Catalog::Rest(rest) => prepare_in_rest(rest, &database).await?,
             }
-            if !glue.creates_databases() {
-                return Err(Error::invalid(format!(
-                    "there is no Glue database `{database}`: create it, or set \
-                     `lake.catalog.create_databases: true`"
-                )));
-            }
-            glue.create_database(&database).await?;
         }
         Ok(())
+    }
+}
+
+async fn prepare_in_glue(glue: &Glue, database: &str) -> Result<(), Error> {
+    if glue.has_database(database).await? {
+        return Ok(());
+    }
+    if !glue.creates_databases() {
+        return Err(Error::invalid(format!(
+            "there is no Glue database `{database}`: create it, or set \
+             `lake.catalog.create_databases: true`"
+        )));
+    }
+    glue.create_database(database).await
+}
+
+async fn prepare_in_rest(rest: &Rest, database: &str) -> Result<(), Error> {
+    match rest.has_database(database).await? {
+        true => Ok(()),
+        false if rest.creates_databases() => rest.create_database(database).await,
+        false => Err(rest::missing_database(database)),
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`ResolvedConfig`] that the service runs on. Reading files and resolving references to secrets
 //! is done elsewhere: nothing here does I/O.
 
+mod catalog;
 mod hidden;
 mod kafka;
 mod lake;
@@ -24,12 +25,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use catalog::{Catalog, CatalogKind, DeltaColumns, OAuth2};
 pub use hidden::{Mask, MaskingSetting};
 pub use kafka::{Connect, Kafka, Mechanism, Protocol, Security};
-pub use lake::{
-    Catalog, CatalogKind, DeltaColumns, Lake, LayerSetting, LayersSetting, Reader, S3,
-    S3Encryption, TableFormat,
-};
+pub use lake::{Lake, LayerSetting, LayersSetting, Reader, S3, S3Encryption, TableFormat};
 pub use librdkafka::OWNED_PROPERTIES;
 pub use limits::{Limits, NEW_COLUMNS_PER_HOUR, ResolvedLimits};
 pub use naming::{NameRule, Routed, Topics, is_internal_topic};

@@ -279,24 +279,45 @@ async fn storage(storage: &Storage) -> Vec<Finding> {
     }
 }
 
-/// Whether the catalog has the databases and lets us look.
+/// Whether the catalog answers, has the databases and lets us look.
 async fn databases(config: &ResolvedConfig, lake: &Lake) -> Vec<Finding> {
-    let Catalog::Glue(glue) = lake.catalog() else { return Vec::new() };
     let mut findings = Vec::new();
+    if let Catalog::Rest(rest) = lake.catalog() {
+        let place = format!("the REST catalog at {}", rest.uri());
+        match rest.connect().await {
+            Ok(()) => findings.push(Finding::Ok(format!("{place} answers"))),
+            Err(error) => return vec![Finding::error(format!("{place} cannot be used"), &error)],
+        }
+    }
     for name in tables::databases(config) {
-        findings.push(match glue.has_database(&name).await {
-            Err(error) => Finding::error(format!("Glue database `{name}` cannot be seen"), &error),
-            Ok(true) => Finding::Ok(format!("Glue database `{name}`")),
-            Ok(false) if glue.creates_databases() => Finding::Ok(format!(
-                "Glue database `{name}` is not there yet; `lakebed run` makes it"
-            )),
-            Ok(false) => Finding::problem(
-                format!("there is no Glue database `{name}`"),
-                "create it, or set `lake.catalog.create_databases: true`",
-            ),
+        findings.extend(match lake.catalog() {
+            Catalog::Filesystem => None,
+            Catalog::Glue(glue) => {
+                let found = glue.has_database(&name).await;
+                Some(database(&format!("Glue database `{name}`"), found, glue.creates_databases()))
+            }
+            Catalog::Rest(rest) => {
+                let found = rest.has_database(&name).await;
+                let what = format!("namespace `{name}` in the REST catalog");
+                Some(database(&what, found, rest.creates_databases()))
+            }
         });
     }
     findings
+}
+
+fn database(what: &str, found: Result<bool, lakebed_sinks::Error>, is_made: bool) -> Finding {
+    match found {
+        Err(error) => Finding::error(format!("{what} cannot be seen"), &error),
+        Ok(true) => Finding::Ok(what.to_owned()),
+        Ok(false) if is_made => {
+            Finding::Ok(format!("{what} is not there yet; `lakebed run` makes it"))
+        }
+        Ok(false) => Finding::problem(
+            format!("there is no {what}"),
+            "create it, or set `lake.catalog.create_databases: true`",
+        ),
+    }
 }
 
 /// Whether the tables that are there can be gone on with.

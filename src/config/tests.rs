@@ -378,10 +378,6 @@ fn partitions_are_read_and_mistakes_in_them_are_placed() {
 fn what_is_not_built_is_refused_by_name() {
     let entry = |line: &str| format!("{SMALLEST}    {line}\n");
     let cases = [
-        (
-            with("format: iceberg", "format: iceberg\n  catalog: { type: rest }"),
-            "`lake.catalog.type`: the Iceberg REST catalog",
-        ),
         (entry("mode: copy-on-write"), "`tables[0].mode`: copy-on-write"),
         (entry("deletes: soft"), "`tables[0].deletes`: soft deletes"),
         (
@@ -498,6 +494,43 @@ fn a_relative_location_starts_from_the_files_folder() {
 fn a_key_without_value_is_not_given_and_an_unknown_one_still_refused() {
     accepted(&format!("{SMALLEST}    key:\nbatch:\nmaintenance:\n"));
     assert!(refused(&format!("{SMALLEST}mantenance:\n")).contains("did you mean `maintenance`?"));
+}
+
+#[test]
+fn a_rest_catalog_has_an_address_one_login_and_no_delta_tables() {
+    let text =
+        |catalog: &str| with("format: iceberg", &format!("format: iceberg\n  catalog: {catalog}"));
+    let oauth2 =
+        "oauth2: { client_id: a, client_secret: '${env:K}', scope: s, token_uri: 'https://t' }";
+    let all = format!(
+        "{{ type: rest, uri: 'https://c/x', warehouse: w, ca_file: a.pem, create_databases: true, {oauth2} }}"
+    );
+    let config = accepted(&text(&all));
+    let login = config.lake.catalog.oauth2.expect("given");
+    assert_eq!((login.client_id.as_str(), login.client_secret.expose()), ("a", "s3cr3t"));
+    accepted(&text("{ type: rest, uri: 'https://c', token: '${env:K}' }"));
+    accepted(&text("{ type: rest, uri: 'https://c', sigv4: glue, region: eu-west-1 }"));
+
+    let cases = [
+        ("{ type: rest }", "`lake.catalog.uri`: a REST catalog has an address"),
+        ("{ type: rest, uri: c }", "`lake.catalog.uri`: is not an address"),
+        ("{ type: rest, uri: 'https://c', token: plain }", "`lake.catalog.token`"),
+        (
+            "{ type: rest, uri: 'https://c', token: '${env:K}', sigv4: glue }",
+            "three ways to log in",
+        ),
+        ("{ type: rest, uri: 'https://c', sigv4: 'a b' }", "`lake.catalog.sigv4`"),
+        ("{ type: rest, uri: 'https://c', region: x }", "has no effect without `sigv4`"),
+        ("{ type: rest, uri: 'https://c', catalog_id: x }", "`lake.catalog.catalog_id`"),
+        ("{ type: filesystem, token: '${env:K}' }", "`lake.catalog.token`"),
+    ];
+    for (catalog, expected) in cases {
+        let error = refused(&text(catalog));
+        assert!(error.contains(expected), "{catalog}: {error}");
+    }
+    let delta = "format: delta\n  catalog: { type: rest, uri: 'https://c' }";
+    let error = refused(&with("format: iceberg", delta));
+    assert!(error.contains("`lake.format`: Delta tables cannot be in"), "{error}");
 }
 
 #[test]

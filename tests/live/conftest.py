@@ -14,7 +14,7 @@ import pytest
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))
 
-from parts import S3, Connect, Kafka, Lakebed, MariaDB, Postgres, Registry  # noqa: E402
+from parts import S3, Connect, Kafka, Lakebed, MariaDB, Postgres, Registry, RestCatalog  # noqa: E402
 
 _numbers = itertools.count(1)
 
@@ -60,6 +60,18 @@ def registry():
 @pytest.fixture(scope="session")
 def s3():
     with S3() as part:
+        yield part
+
+
+@pytest.fixture(scope="session")
+def rest_on_disk():
+    with RestCatalog() as part:
+        yield part
+
+
+@pytest.fixture(scope="session")
+def rest_on_s3(s3):
+    with RestCatalog(s3) as part:
         yield part
 
 

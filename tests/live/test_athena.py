@@ -11,7 +11,7 @@ from parts import Lakebed
 TABLE = re.compile(r"^(ok|BROKEN) +table `(?P<path>[^`]+)` \((?P<format>\w+), ")
 
 # At least so many tables of a whole run; a part of it makes fewer.
-WHOLE_RUN = {("iceberg", "disk"): 60, ("delta", "disk"): 60, ("iceberg", "s3"): 2, ("delta", "s3"): 2}
+WHOLE_RUN = {("iceberg", "disk"): 60, ("delta", "disk"): 60, ("iceberg", "s3"): 4, ("delta", "s3"): 2}
 
 
 def test_athena_can_query_every_table_that_was_made(lakebed, s3, is_whole_run):

@@ -5,10 +5,10 @@ import signal
 import sys
 import time
 
-from parts import S3, Connect, Kafka, MariaDB, Postgres, Registry, cache
+from parts import S3, Connect, Kafka, MariaDB, Postgres, Registry, RestCatalog, cache
 from parts.run_dir import run_dir
 
-_NAMES = ("kafka", "postgres", "mariadb", "registry", "s3", "connect")
+_NAMES = ("kafka", "postgres", "mariadb", "registry", "s3", "rest", "connect")
 
 
 def main() -> None:
@@ -45,6 +45,8 @@ def _up(wanted: list[str]) -> None:
         parts["registry"] = Registry()
     if "s3" in wanted:
         parts["s3"] = S3()
+    if "rest" in wanted:
+        parts["rest"] = RestCatalog()
     for part in parts.values():
         part.spawn()
     for part in parts.values():
@@ -83,6 +85,8 @@ def _addresses(parts: dict) -> list[str]:
         lines.append(
             f"s3, glue  {s3.endpoint}  region {s3.region}, keys {s3.access_key}/{s3.secret_key}"
         )
+    if rest := parts.get("rest"):
+        lines.append(f"rest      {rest.uri}  tables on this machine's disk")
     if connect := parts.get("connect"):
         lines.append(f"connect   {connect.url}")
     return lines

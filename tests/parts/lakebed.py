@@ -12,6 +12,7 @@ from typing import ClassVar
 import yaml
 
 from parts.kafka import Kafka
+from parts.rest_catalog import RestCatalog
 from parts.run_dir import part_dir
 from parts.s3 import S3
 
@@ -21,6 +22,7 @@ _SECRETS = {
     "KAFKA_PASSWORD": Kafka.password,
     "S3_ACCESS_KEY": S3.access_key,
     "S3_SECRET_KEY": S3.secret_key,
+    "CATALOG_SECRET": RestCatalog.client_secret,
 }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.table import StaticTable, Table
 
+from parts.rest_catalog import RestCatalog
 from parts.s3 import S3
 from readers import places
 from readers.rows import Row, from_arrow
@@ -25,6 +26,12 @@ def glue_catalog(s3: S3) -> Catalog:
         "glue.secret-access-key": s3.secret_key,
     }
     return load_catalog("glue", type="glue", **glue, **_s3_properties(s3))
+
+
+def rest_catalog(catalog: RestCatalog) -> Catalog:
+    """Tables of a REST catalog; they can be written to as well."""
+    properties = _s3_properties(catalog.s3) if catalog.s3 else {}
+    return load_catalog("rest", type="rest", uri=catalog.uri, **properties)
 
 
 def _s3_properties(s3: S3) -> dict[str, str]:

@@ -67,6 +67,16 @@ class Spark:
     def delta(self, place: str | Path) -> list[Row]:
         return self._read("delta", place)
 
+    def rest(self, uri: str, name: str) -> list[Row]:
+        """A table of a REST catalog, by its name there; on this machine's disk."""
+        catalog = f"rest{uri.rsplit(':', 1)[-1]}"
+        setting = f"spark.sql.catalog.{catalog}"
+        self._session.conf.set(setting, "org.apache.iceberg.spark.SparkCatalog")
+        self._session.conf.set(f"{setting}.type", "rest")
+        self._session.conf.set(f"{setting}.uri", uri)
+        self._session.conf.set(f"{setting}.cache-enabled", "false")
+        return from_arrow(self._session.table(f"{catalog}.{name}").toArrow())
+
     def read_all(self, tables: list[tuple[str, str | Path]]) -> list[list[Row]]:
         """One pass over a list of (``iceberg`` or ``delta``, place)."""
         return [self._read(kind, place) for kind, place in tables]

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::{BRONZE_DATABASE, SILVER_DATABASE, SINK_ID, Secret};
+use super::{BRONZE_DATABASE, Catalog, SILVER_DATABASE, SINK_ID, Secret};
 
 /// The `lake` block.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,55 +52,6 @@ impl TableFormat {
             Self::Delta => "delta",
         }
     }
-}
-
-/// The `lake.catalog` block.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Catalog {
-    /// Which kind.
-    #[serde(rename = "type")]
-    pub kind: CatalogKind,
-    /// Address of a REST catalog.
-    pub uri: Option<String>,
-    /// Warehouse of a REST catalog.
-    pub warehouse: Option<String>,
-    /// AWS region of a Glue catalog.
-    pub region: Option<String>,
-    /// Account whose Glue catalog it is.
-    pub catalog_id: Option<String>,
-    /// Endpoint of Glue other than AWS's public one.
-    pub endpoint: Option<String>,
-    /// Whether databases that are missing in Glue are made.
-    #[serde(default)]
-    pub create_databases: bool,
-    /// What Glue shows of the columns of Delta tables.
-    #[serde(default)]
-    pub delta_columns: DeltaColumns,
-}
-
-/// What Glue shows of the columns of Delta tables, by the names of `lake.catalog.delta_columns`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeltaColumns {
-    /// The log's own, kept in step with it.
-    #[default]
-    Log,
-    /// One that stands for all of them, whatever they are.
-    Placeholder,
-}
-
-/// Kinds of catalog.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CatalogKind {
-    /// The tables' own folders: readers open them by path.
-    #[default]
-    Filesystem,
-    /// AWS Glue.
-    Glue,
-    /// Iceberg REST.
-    Rest,
 }
 
 /// The `lake.s3` block.

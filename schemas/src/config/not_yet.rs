@@ -2,7 +2,7 @@
 //!
 //! Refused by name: a setting that is read and ignored would be a promise broken in silence.
 
-use super::{CatalogKind, Config, Deletes, Mechanism, Mode, Problem, Table};
+use super::{Config, Deletes, Mechanism, Mode, Problem, Table};
 
 /// Adds a problem for everything that is asked for and not built.
 pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
@@ -16,14 +16,6 @@ pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
             "token authentication",
             "use SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN",
         );
-    }
-    match config.lake.catalog.kind {
-        CatalogKind::Filesystem | CatalogKind::Glue => {}
-        CatalogKind::Rest => refuse(
-            "lake.catalog.type".to_owned(),
-            "the Iceberg REST catalog",
-            "use `glue`, or `filesystem`, where readers open the tables by path",
-        ),
     }
     if config.maintenance.compaction == Some(true) {
         refuse("maintenance.compaction".to_owned(), "compaction", "remove it, or set it to false");

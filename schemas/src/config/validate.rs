@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    AGE_MIN, BATCH_BYTES_MAX, BadRecords, Batch, CatalogKind, Config, DeltaColumns, Http, Lake,
-    LayerSetting, MEMORY_MAX, Problem, S3Encryption, Table, VERSIONS_MIN, hidden, naming, records,
+    AGE_MIN, BATCH_BYTES_MAX, BadRecords, Batch, Config, Http, LayerSetting, MEMORY_MAX, Problem,
+    S3Encryption, Table, VERSIONS_MIN, hidden, naming, records,
 };
 
 /// Least `memory.max`: below it librdkafka's queues and one batch have no room.
@@ -162,40 +162,9 @@ fn lake(config: &Config, problems: &mut Vec<Problem>) {
             "leave it out for `lakebed`, or give a short name",
         ));
     }
-    catalog(lake, problems);
+    super::catalog::problems(config, problems);
     database(&lake.bronze, "lake.bronze", problems);
     database(&lake.silver, "lake.silver", problems);
-}
-
-fn catalog(lake: &Lake, problems: &mut Vec<Problem>) {
-    let catalog = &lake.catalog;
-    let rest = [("uri", catalog.uri.is_some()), ("warehouse", catalog.warehouse.is_some())];
-    let glue = [
-        ("region", catalog.region.is_some()),
-        ("catalog_id", catalog.catalog_id.is_some()),
-        ("endpoint", catalog.endpoint.is_some()),
-        ("create_databases", catalog.create_databases),
-        ("delta_columns", catalog.delta_columns != DeltaColumns::Log),
-    ];
-    let (idle, name): (&[&[_]], _) = match catalog.kind {
-        CatalogKind::Filesystem => (&[&rest, &glue], "filesystem"),
-        CatalogKind::Glue => (&[&rest], "Glue"),
-        CatalogKind::Rest => (&[], "REST"),
-    };
-    for (key, _) in idle.iter().copied().flatten().filter(|(_, given)| *given) {
-        let message = format!("has no effect with the {name} catalog");
-        problems.push(Problem::new(format!("lake.catalog.{key}"), message, "remove it"));
-    }
-    if catalog.kind == CatalogKind::Glue && !lake.location.starts_with("s3://") {
-        let message = "tables in Glue lie on S3: its readers open nothing else";
-        let next = "give s3://bucket/prefix, or use `catalog: { type: filesystem }`";
-        problems.push(Problem::new("lake.location", message, next));
-    }
-    let address = |text: &String| text.starts_with("http://") || text.starts_with("https://");
-    if catalog.endpoint.as_ref().is_some_and(|endpoint| !address(endpoint)) {
-        let next = "begin it with http:// or https://";
-        problems.push(Problem::new("lake.catalog.endpoint", "is not an address", next));
-    }
 }
 
 fn database(setting: &LayerSetting, path: &str, problems: &mut Vec<Problem>) {

@@ -1,12 +1,15 @@
-//! Where query engines look tables up: in the tables' own folders, or in AWS Glue.
+//! Where query engines look tables up: in the tables' own folders, in AWS Glue, or in an Iceberg
+//! REST catalog.
 //!
-//! For Iceberg on Glue the catalog's entry is the table's newest version, and changing it is the
-//! commit; for Delta it is a sign that points to the log. What a commit is, the formats know
+//! For Iceberg in a catalog its entry is the table's newest version, and changing it is the commit;
+//! for Delta it is a sign that points to the log. What a commit is, the formats know
 //! (`iceberg::pointer`, `delta`); what an entry looks like and what an answer means, is here.
 
 pub mod glue;
+pub mod rest;
 
 use glue::{Glue, GlueTable};
+use rest::{Rest, RestTable};
 
 /// The catalog of a lake.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +19,8 @@ pub enum Catalog {
     Filesystem,
     /// AWS Glue.
     Glue(Glue),
+    /// An Iceberg REST catalog.
+    Rest(Rest),
 }
 
 impl Catalog {
@@ -24,7 +29,7 @@ impl Catalog {
     pub fn read_only_table(&self, database: &str, name: &str) -> Entry {
         match self.table(database, name) {
             Entry::Glue(table) => Entry::Glue(table.without_registering()),
-            Entry::Filesystem => Entry::Filesystem,
+            entry @ (Entry::Filesystem | Entry::Rest(_)) => entry,
         }
     }
 
@@ -33,6 +38,7 @@ impl Catalog {
         match self {
             Self::Filesystem => Entry::Filesystem,
             Self::Glue(glue) => Entry::Glue(glue.table(database, name)),
+            Self::Rest(rest) => Entry::Rest(rest.table(database, name)),
         }
     }
 }
@@ -45,4 +51,6 @@ pub enum Entry {
     Filesystem,
     /// In AWS Glue.
     Glue(GlueTable),
+    /// In an Iceberg REST catalog.
+    Rest(RestTable),
 }

@@ -123,7 +123,10 @@ impl Drop for Fixture<'_> {
         };
         let entry = self.factory.looked_up(&self.storage);
         let flavor = Handle::current().runtime_flavor();
-        if matches!((&entry, flavor), (Entry::Glue(_), RuntimeFlavor::CurrentThread)) {
+        if matches!(
+            (&entry, flavor),
+            (Entry::Glue(_) | Entry::Rest(_), RuntimeFlavor::CurrentThread)
+        ) {
             // The catalog is served by the thread that would wait for it.
             return;
         }

@@ -57,6 +57,25 @@ pub(super) fn evolve(current: &Schema, next: &TableSchema, schema_id: i32) -> Re
     build_schema(fields.collect::<Result<Vec<_>>>()?, schema_id)
 }
 
+/// The same columns with the ids inside of them that our files have; `None` where they have them.
+pub(super) fn numbered(schema: &Schema, schema_id: i32) -> Result<Option<Schema>> {
+    let fields = schema.as_struct().fields();
+    let ours = fields.iter().map(|field| {
+        let column_type = column_type(&field.field_type, &field.name)?;
+        let ids = field_ids::field_ids(field.id, &column_type);
+        let mut ours = field.as_ref().clone();
+        if !ours.field_type.is_primitive() {
+            ours.field_type = Box::new(to_type(&column_type, &ids));
+        }
+        Ok(ours)
+    });
+    let ours = ours.collect::<Result<Vec<NestedField>>>()?;
+    if fields.iter().map(AsRef::as_ref).eq(&ours) {
+        return Ok(None);
+    }
+    build_schema(ours, schema_id).map(Some)
+}
+
 fn build_schema(fields: Vec<NestedField>, schema_id: i32) -> Result<Schema> {
     Schema::builder()
         .with_schema_id(schema_id)

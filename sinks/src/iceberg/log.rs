@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use super::maintenance::Cleaner;
 use super::manifest_stage::{Remembered, forget};
-use super::pointer::{Located, Pointer, Swapped};
+use super::pointer::{Located, Pointer, Step, Swapped};
 use super::stage::{self, Attempt, Staged, StagedDeletes};
 use super::state::{self, State};
-use super::{metadata, progress};
+use super::{convert, metadata, progress};
 use crate::failpoint;
 use crate::log::{CommitOutcome, Head, MaintenanceReport, TableChange, TableLog, TableOptions};
 use crate::storage::Storage;
@@ -70,16 +70,28 @@ impl IcebergLog {
         options: TableOptions,
         schema: &TableSchema,
     ) -> Result<Self> {
-        if let Some(log) = Self::open(storage.clone(), options.clone()).await? {
+        let there = Self::open(storage.clone(), options.clone()).await?;
+        if let Some(log) = there.filter(|log| !log.is_half_made()) {
             return Ok(log);
         }
         let schema = field_ids::assign(&TableSchema::default(), schema, 0);
         let created = metadata::create(storage.location(), &schema, &options.retention)?;
         Pointer::of(&options.catalog).create(&storage, &created).await?;
         // Created, by us or by somebody who was quicker: either way it is there now.
-        Self::open(storage.clone(), options).await?.ok_or_else(|| {
+        let there = Self::open(storage.clone(), options).await?;
+        there.filter(|log| !log.is_half_made()).ok_or_else(|| {
             Error::unavailable(format!("could not create table `{}`", storage.location()))
         })
+    }
+
+    /// Whether somebody was stopped while making the table.
+    fn is_half_made(&self) -> bool {
+        let State { metadata, .. } = &self.state;
+        let is_numbered = || {
+            let schema = metadata.current_schema();
+            matches!(convert::numbered(schema, schema.schema_id()), Ok(None))
+        };
+        self.pointer.creates_in_steps() && metadata.current_snapshot().is_none() && !is_numbered()
     }
 
     /// Opens the table at `storage` at its newest version; `None` where there is no table.
@@ -94,7 +106,7 @@ impl IcebergLog {
         let pointer = Pointer::of(&options.catalog);
         let verified = Moment::now();
         let Some(newest) = pointer.newest(&storage).await? else { return Ok(None) };
-        let log = Self::load(storage, options, newest, verified, false).await?;
+        let log = Self::load(storage, options, pointer, newest, verified, false).await?;
         log.announce().await;
         Ok(Some(log))
     }
@@ -104,21 +116,23 @@ impl IcebergLog {
     /// # Errors
     /// As [`Self::open`], and `Invalid` when the version is not kept.
     pub async fn open_at(storage: Storage, options: TableOptions, version: i64) -> Result<Self> {
-        let located = Pointer::of(&options.catalog).at(&storage, version).await?;
-        Self::load(storage, options, located, Moment::now(), true).await
+        let pointer = Pointer::of(&options.catalog);
+        let located = pointer.at(&storage, version).await?;
+        Self::load(storage, options, pointer, located, Moment::now(), true).await
     }
 
     async fn load(
         storage: Storage,
         options: TableOptions,
+        pointer: Pointer,
         located: Located,
         verified: Moment,
         frozen: bool,
     ) -> Result<Self> {
-        let state = state::load(&storage, located, &options.sink_id, None).await?;
+        let state = state::load(&storage, &pointer, located, &options.sink_id, None).await?;
         state::check_location(&state.metadata, &storage)?;
         Ok(Self {
-            pointer: Pointer::of(&options.catalog),
+            pointer,
             storage,
             options,
             state,
@@ -175,14 +189,20 @@ impl IcebergLog {
     }
 
     /// The commit point and what must be known after it.
-    async fn swap(&mut self, change: &TableChange, staged: Staged) -> Result<CommitOutcome> {
+    async fn swap(&mut self, change: &TableChange, mut staged: Staged) -> Result<CommitOutcome> {
         failpoint::hit(failpoint::BEFORE_COMMIT_POINT);
-        let (base, next) = (&self.state.located, &staged.located);
-        let (metadata, bytes) = (&staged.metadata, staged.bytes.clone());
-        let swapped = self.pointer.swap(&self.storage, base, next, metadata, bytes).await?;
+        let step = Step {
+            base: &self.state.located,
+            from: &self.state.metadata,
+            next: &staged.located,
+            to: &staged.metadata,
+            bytes: staged.bytes.clone(),
+        };
+        let swapped = self.pointer.swap(&self.storage, step).await?;
         failpoint::hit(failpoint::AFTER_COMMIT_POINT);
         match swapped {
             Swapped::Done => {}
+            Swapped::DoneAs(answered) => staged.adopt(*answered),
             Swapped::Conflict => return Ok(CommitOutcome::Conflict),
             Swapped::Unknown(reason) => return Ok(CommitOutcome::Unknown { reason }),
             // A reply may have been lost below us and the request repeated.
@@ -236,7 +256,8 @@ impl TableLog for IcebergLog {
         };
         let uuid = self.state.head.uuid;
         let sink_id = &self.options.sink_id;
-        let state = state::load(&self.storage, newest, sink_id, Some(&self.state)).await?;
+        let state =
+            state::load(&self.storage, &self.pointer, newest, sink_id, Some(&self.state)).await?;
         if state.head.uuid != uuid {
             return Err(Error::corrupt(format!(
                 "table `{}` was replaced by another one while it was in use: restart to work with the new one",

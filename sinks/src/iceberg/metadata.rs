@@ -15,7 +15,7 @@ use crate::clock::now_ms;
 use crate::log::{MEMO, Retention};
 use crate::{Error, Result};
 
-const MAIN: &str = "main";
+pub(super) const MAIN: &str = "main";
 /// Property that bounds the metadata log inside the metadata.
 const PREVIOUS_VERSIONS_MAX: &str = "write.metadata.previous-versions-max";
 /// Property: JSON list of the field ids of the key columns. Ids, because a column that another

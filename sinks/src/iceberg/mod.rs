@@ -21,11 +21,15 @@ mod pointer;
 mod position_deletes;
 pub(crate) mod profile;
 mod progress;
+mod rest;
+#[cfg(test)]
+mod rest_tests;
 mod stage;
 mod state;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod updates;
 
 pub use convert::foreign_topic_partition;
 pub use log::IcebergLog;

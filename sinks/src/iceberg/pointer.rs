@@ -1,10 +1,14 @@
 //! Which metadata file is the newest, and how the next one becomes it: one way for each catalog.
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
 use iceberg::spec::TableMetadata;
 use uuid::Uuid;
 
 use super::filesystem::{self, Filesystem};
 use super::glue::{self, GluePointer};
+use super::rest::RestPointer;
 use crate::catalog::Entry;
 use crate::storage::{PutOutcome, Storage};
 use crate::{Error, Result};
@@ -12,18 +16,41 @@ use crate::{Error, Result};
 /// One version of the table and its metadata file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Located {
-    /// Number of the version: from 1 in the file system, from 0 elsewhere.
+    /// Number of the version: from 1 in the file system, from 0 elsewhere. In a REST catalog the
+    /// table's sequence number.
     pub(super) version: i64,
-    /// Path of the metadata file, relative to the table's location.
+    /// Path of the metadata file, relative to the table's location; elsewhere, or not known yet, only
+    /// in a REST catalog, which reads and writes it.
     pub(super) path: String,
 }
 
+/// A version as its catalog has made it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Answered {
+    pub(super) located: Located,
+    pub(super) metadata: TableMetadata,
+    /// Snapshots that branches and tags name.
+    pub(super) pinned: BTreeSet<i64>,
+}
+
+/// One version and the next.
+pub(super) struct Step<'a> {
+    pub(super) base: &'a Located,
+    pub(super) from: &'a TableMetadata,
+    pub(super) next: &'a Located,
+    pub(super) to: &'a TableMetadata,
+    /// `to` as it is stored.
+    pub(super) bytes: Vec<u8>,
+}
+
 /// What became of an attempt to make a version the newest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub(super) enum Swapped {
     /// It is the newest.
     Done,
+    /// It is the newest, and this is what the catalog has made of it.
+    DoneAs(Box<Answered>),
     /// Another version came first; nothing of ours is visible.
     Conflict,
     /// There is a version of this number: perhaps ours, if an answer was lost. Read it to know.
@@ -49,6 +76,8 @@ pub(super) enum Pointer {
     Filesystem,
     /// In its entry in AWS Glue.
     Glue(Box<GluePointer>),
+    /// In a REST catalog.
+    Rest(Box<RestPointer>),
 }
 
 impl Pointer {
@@ -57,6 +86,7 @@ impl Pointer {
         match entry {
             Entry::Filesystem => Self::Filesystem,
             Entry::Glue(table) => Self::Glue(Box::new(GluePointer::new(table.clone()))),
+            Entry::Rest(table) => Self::Rest(Box::new(RestPointer::new(table.clone()))),
         }
     }
 
@@ -66,6 +96,7 @@ impl Pointer {
         match self {
             Self::Filesystem => Filesystem.locate(version),
             Self::Glue(_) => glue::locate(version, Uuid::new_v4()),
+            Self::Rest(_) => RestPointer::next(base),
         }
     }
 
@@ -77,7 +108,31 @@ impl Pointer {
         match self {
             Self::Filesystem => Filesystem.newest(storage).await,
             Self::Glue(pointer) => pointer.newest(storage).await,
+            Self::Rest(pointer) => pointer.newest(storage).await,
         }
+    }
+
+    /// The metadata of a version that was looked up here.
+    ///
+    /// # Errors
+    /// When storage or catalog do not answer, and `Invalid` where it is not kept.
+    pub(super) async fn read(&self, storage: &Storage, located: &Located) -> Result<Bytes> {
+        if let Self::Rest(pointer) = self {
+            return pointer.read(storage, located).await.map(Bytes::from);
+        }
+        storage.get(&located.path).await?.ok_or_else(|| {
+            Error::invalid(format!(
+                "version {} of table `{}` is not kept: there is no `{}`",
+                located.version,
+                storage.location(),
+                storage.uri(&located.path)
+            ))
+        })
+    }
+
+    /// Whether a table may be left behind that is made and not finished.
+    pub(super) fn creates_in_steps(&self) -> bool {
+        matches!(self, Self::Rest(_))
     }
 
     /// The version of this number, if it is kept.
@@ -88,6 +143,7 @@ impl Pointer {
         match self {
             Self::Filesystem => Ok(Filesystem.locate(version)),
             Self::Glue(pointer) => pointer.at(storage, version).await,
+            Self::Rest(pointer) => pointer.at(storage, version).await,
         }
     }
 
@@ -121,12 +177,13 @@ impl Pointer {
     /// # Errors
     /// When nothing can have been made.
     pub(super) async fn create(&self, storage: &Storage, metadata: &TableMetadata) -> Result<()> {
-        let bytes = super::metadata::encode(metadata)?;
+        let bytes = || super::metadata::encode(metadata);
         let swapped: Swapped = match self {
             Self::Filesystem => {
-                Filesystem.swap(storage, &Filesystem.locate(1), bytes).await?.into()
+                Filesystem.swap(storage, &Filesystem.locate(1), bytes()?).await?.into()
             }
-            Self::Glue(pointer) => pointer.create(storage, metadata, bytes).await?,
+            Self::Glue(pointer) => pointer.create(storage, metadata, bytes()?).await?,
+            Self::Rest(pointer) => pointer.create(storage, metadata).await?,
         };
         if let Swapped::Unknown(reason) = swapped {
             tracing::warn!(table = storage.location(), reason, "creating a table was not answered");
@@ -134,21 +191,18 @@ impl Pointer {
         Ok(())
     }
 
-    /// Makes `next` the newest version, if `base` still is. The commit point.
+    /// Makes the next version the newest, if its base still is. The commit point.
     ///
     /// # Errors
     /// Only when nothing can have become visible.
-    pub(super) async fn swap(
-        &self,
-        storage: &Storage,
-        base: &Located,
-        next: &Located,
-        metadata: &TableMetadata,
-        bytes: Vec<u8>,
-    ) -> Result<Swapped> {
+    pub(super) async fn swap(&self, storage: &Storage, step: Step<'_>) -> Result<Swapped> {
         match self {
-            Self::Filesystem => Ok(Filesystem.swap(storage, next, bytes).await?.into()),
-            Self::Glue(pointer) => pointer.swap(storage, base, next, metadata, bytes).await,
+            Self::Filesystem => Ok(Filesystem.swap(storage, step.next, step.bytes).await?.into()),
+            Self::Glue(pointer) => {
+                let Step { base, next, to, bytes, .. } = step;
+                pointer.swap(storage, base, next, to, bytes).await
+            }
+            Self::Rest(pointer) => pointer.swap(storage, step).await,
         }
     }
 
@@ -156,7 +210,7 @@ impl Pointer {
     /// ago that was looked up. In the file system only the absence of the next number says so, and
     /// cleanup takes numbers away.
     pub(super) fn is_fenced(&self) -> bool {
-        matches!(self, Self::Glue(_))
+        matches!(self, Self::Glue(_) | Self::Rest(_))
     }
 
     /// Tells readers of `version`, unless they have been told of a later one.
@@ -166,15 +220,17 @@ impl Pointer {
     pub(super) async fn announce(&self, storage: &Storage, version: i64) -> Result<()> {
         match self {
             Self::Filesystem => Filesystem.announce(storage, version).await,
-            Self::Glue(_) => Ok(()),
+            Self::Glue(_) | Self::Rest(_) => Ok(()),
         }
     }
 
-    /// The number of the version whose metadata file has this name; `None` for every other name.
+    /// The number of the version whose metadata file has this name; `None` for every other name,
+    /// and for all that are not ours to take away.
     pub(super) fn version_of(&self, path: &str) -> Option<i64> {
         match self {
             Self::Filesystem => filesystem::version_of(path),
             Self::Glue(_) => glue::version_of(path),
+            Self::Rest(_) => None,
         }
     }
 }

@@ -36,12 +36,12 @@ const PRECISION_MAX: u32 = 38;
 
 /// Reads the newest version.
 pub(crate) async fn read(storage: &Storage, entry: &Entry) -> Result<Found> {
-    let located = Pointer::of(entry).newest(storage).await?.ok_or_else(|| {
+    let pointer = Pointer::of(entry);
+    let located = pointer.newest(storage).await?.ok_or_else(|| {
         Error::invalid(format!("there is no Iceberg table at `{}`", storage.location()))
     })?;
     let uri = storage.uri(&located.path);
-    let gone = || Error::unavailable(format!("`{uri}` has gone while it was looked for"));
-    let bytes = storage.get(&located.path).await?.ok_or_else(gone)?;
+    let bytes = pointer.read(storage, &located).await?;
     let metadata: Json = serde_json::from_slice(&bytes)
         .map_err(|e| Error::corrupt(format!("`{uri}` is not JSON")).with_source(e))?;
     let mut found = Found::default();

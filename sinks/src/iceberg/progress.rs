@@ -30,6 +30,11 @@ pub(super) const OWNER: &str = "lakebed.owner";
 /// Before the name of each note in a summary.
 pub(super) const NOTE: &str = "lakebed.note.";
 
+/// Whether a table property is about progress.
+pub(super) fn is_property(key: &str) -> bool {
+    [CHECKPOINT, CHECKPOINT_SNAPSHOT, FRESHNESS].contains(&key)
+}
+
 /// Beyond so many topic-partitions the checkpoint lies in an object of its own: it stands in every
 /// kept snapshot's summary, all of which are rewritten by every commit.
 const INLINE_PARTITIONS_MAX: usize = 256;

@@ -3,7 +3,7 @@
 //! Reads nothing but manifests that are due for merging. Whatever is left over by an attempt that
 //! lost is an orphan, which maintenance removes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use super::leaving::Leaving;
 use super::manifest_stage::{ManifestStage, Remembered};
 use super::manifests;
 use super::metadata::{self, Next};
-use super::pointer::Located;
+use super::pointer::{Answered, Located};
 use super::position_deletes::{self, DeleteFile, Target};
 use super::progress::{self, Progress};
 use super::state::{DeleteStats, Placement, READS_AT_ONCE, Reader, State};
@@ -70,6 +70,8 @@ pub(super) struct Staged {
     holders: Vec<(String, Arc<str>)>,
     progress: Progress,
     schema: TableSchema,
+    /// Snapshots that branches and tags name by now, where the catalog has told.
+    pinned: Option<BTreeSet<i64>>,
 }
 
 /// Checks that `change` can be made on this head.
@@ -252,6 +254,7 @@ impl Attempt<'_> {
             drops_deletes: leaving.takes_deletes(),
             holders,
             progress,
+            pinned: None,
         })
     }
 
@@ -359,6 +362,17 @@ impl Attempt<'_> {
 }
 
 impl Staged {
+    /// Takes what the catalog has made of the version for what it is: others may have changed what
+    /// is not ours in the meantime.
+    pub(super) fn adopt(&mut self, answered: Answered) {
+        if let Ok(schema) = metadata::table_schema(&answered.metadata) {
+            self.schema = schema;
+            self.located = answered.located;
+            self.metadata = answered.metadata;
+            self.pinned = Some(answered.pinned);
+        }
+    }
+
     /// Moves the state on: the commit is visible.
     pub(super) fn apply(self, state: &mut State, change: &TableChange) {
         for path in &change.removed {
@@ -391,6 +405,9 @@ impl Staged {
         apply_memos(&mut state.head.memos, change);
         state.manifests = self.manifests;
         state.metadata = self.metadata;
+        if let Some(pinned) = self.pinned {
+            state.pinned = pinned;
+        }
         state.located = self.located;
     }
 }

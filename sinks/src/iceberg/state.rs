@@ -17,7 +17,7 @@ use roaring::RoaringBitmap;
 
 use super::convert::foreign_topic_partition;
 use super::manifests::{decode_list, decode_manifest, live_files};
-use super::pointer::Located;
+use super::pointer::{Located, Pointer};
 use super::{metadata, partition_spec, position_deletes, progress};
 use crate::log::{DataFile, Head, LiveFile, memos_among};
 use crate::storage::Storage;
@@ -142,18 +142,13 @@ fn normal(uri: &str) -> String {
 /// When storage does not answer, or when the table holds what Lakebed must not touch.
 pub(super) async fn load(
     storage: &Storage,
+    pointer: &Pointer,
     located: Located,
     sink_id: &str,
     base: Option<&State>,
 ) -> Result<State> {
     let uri = storage.uri(&located.path);
-    let bytes = storage.get(&located.path).await?.ok_or_else(|| {
-        Error::invalid(format!(
-            "version {} of table `{}` is not kept: there is no `{uri}`",
-            located.version,
-            storage.location()
-        ))
-    })?;
+    let bytes = pointer.read(storage, &located).await?;
     let (metadata, pinned) = metadata::decode(&uri, &bytes)?;
     let reader = Reader::new(storage, metadata.location());
     let manifests = match metadata.current_snapshot() {

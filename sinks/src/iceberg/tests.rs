@@ -17,7 +17,7 @@ use super::filesystem::Filesystem;
 use super::log::IcebergLog;
 use super::manifests::{self, Entry, ManifestContext};
 use super::metadata::{self, Next};
-use super::pointer::Located;
+use super::pointer::{Located, Pointer};
 use super::state::{self, State};
 use super::{foreign_topic_partition, progress};
 use crate::conformance::LogFactory;
@@ -60,7 +60,9 @@ async fn log(table: &Fixture<'_>) -> IcebergLog {
 
 async fn loaded(table: &Fixture<'_>) -> State {
     let newest = Filesystem.newest(&table.storage).await.expect("lists");
-    state::load(&table.storage, newest.expect("a table"), "lakebed", None).await.expect("loads")
+    state::load(&table.storage, &Pointer::Filesystem, newest.expect("a table"), "lakebed", None)
+        .await
+        .expect("loads")
 }
 
 fn committed(outcome: Result<CommitOutcome>) -> i64 {
@@ -458,7 +460,9 @@ async fn named_by_kept_versions(table: &Fixture<'_>, newest: i64) -> BTreeSet<St
     let mut named = BTreeSet::new();
     for version in newest - 2..=newest {
         let located = Filesystem.locate(version);
-        let state = state::load(&table.storage, located, "lakebed", None).await.expect("loads");
+        let state = state::load(&table.storage, &Pointer::Filesystem, located, "lakebed", None)
+            .await
+            .expect("loads");
         let reader = state::Reader::new(&table.storage, state.metadata.location());
         let lists = state.metadata.snapshots().map(|snapshot| snapshot.manifest_list());
         let manifests = state.manifests.iter().map(|manifest| manifest.manifest_path.as_str());
@@ -518,7 +522,8 @@ async fn a_table_written_by_spark_reads_with_its_deletes() {
     let path = newest.filter(|path| path.ends_with(".metadata.json")).max().expect("metadata");
     let located = Located { version: 5, path };
 
-    let state = state::load(&storage, located, "lakebed", None).await.expect("loads");
+    let state =
+        state::load(&storage, &Pointer::Filesystem, located, "lakebed", None).await.expect("loads");
 
     let head = &state.head;
     assert_eq!((head.files.len(), state.deletes.len()), (5, 3));

@@ -1,0 +1,324 @@
+//! The newest version as a REST catalog has it: a commit is one request that says what must be so
+//! and what changes.
+//!
+//! Metadata files are the catalog's: it names them, writes them and takes them away. What it
+//! answers is the table, whatever file that lies in. Versions are numbered by the sequence number,
+//! which every snapshot moves on.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use iceberg::spec::TableMetadata;
+use iceberg::{TableRequirement, TableUpdate};
+use serde_json::{Value as Json, json};
+
+use super::metadata::{self, MAIN};
+use super::pointer::{Answered, Located, Step, Swapped};
+use super::state::{Reader, check_location};
+use super::{convert, filesystem, glue, progress, updates};
+use crate::catalog::rest::{Changed, Loaded, RestTable};
+use crate::storage::Storage;
+use crate::{Error, ErrorKind, Result};
+
+const FOLDER: &str = "metadata";
+/// Property by which catalogs delete the metadata files that the metadata no longer names.
+const DELETE_AFTER_COMMIT: &str = "write.metadata.delete-after-commit.enabled";
+
+/// A table whose newest version a REST catalog tells.
+#[derive(Debug, Clone)]
+pub(super) struct RestPointer {
+    table: RestTable,
+    /// What was loaded last, until it is read.
+    kept: Arc<Mutex<Option<Kept>>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    located: Located,
+    metadata: Vec<u8>,
+}
+
+impl RestPointer {
+    pub(super) fn new(table: RestTable) -> Self {
+        Self { table, kept: Arc::default() }
+    }
+
+    /// The version after `base`; where its metadata lies, the catalog says.
+    pub(super) fn next(base: &Located) -> Located {
+        Located { version: base.version + 1, path: String::new() }
+    }
+
+    pub(super) async fn newest(&self, storage: &Storage) -> Result<Option<Located>> {
+        let Some(loaded) = self.table.load().await? else { return Ok(None) };
+        let answered = answered(storage, &loaded)?;
+        self.keep(&answered.located, loaded.metadata);
+        Ok(Some(answered.located))
+    }
+
+    /// The metadata of a version that [`Self::newest`] or [`Self::at`] has told.
+    pub(super) async fn read(&self, storage: &Storage, located: &Located) -> Result<Vec<u8>> {
+        let take = || {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.take_if(|kept| kept.located == *located).map(|kept| kept.metadata)
+        };
+        if let Some(metadata) = take() {
+            return Ok(metadata);
+        }
+        self.newest(storage).await?;
+        take().ok_or_else(|| {
+            Error::unavailable(format!("table `{}` has moved on while it was read", self.table))
+        })
+    }
+
+    /// An older version: the newest metadata with the snapshot of that number as the current one.
+    pub(super) async fn at(&self, storage: &Storage, version: i64) -> Result<Located> {
+        let not_kept = || {
+            Error::invalid(format!(
+                "version {version} of table `{}` is not kept in the REST catalog",
+                self.table
+            ))
+        };
+        let newest = self.newest(storage).await?.ok_or_else(not_kept)?;
+        if newest.version == version {
+            return Ok(newest);
+        }
+        let bytes = self.read(storage, &newest).await?;
+        let older = rewound(&newest.path, &bytes, version)?.ok_or_else(not_kept)?;
+        let located = Located { version, path: newest.path };
+        self.keep(&located, older);
+        Ok(located)
+    }
+
+    fn keep(&self, located: &Located, metadata: Vec<u8>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(Kept { located: located.clone(), metadata });
+    }
+
+    /// Makes the table, in one step where the catalog lets it be prepared (`stage-create`), and
+    /// else in two: catalogs number the fields of a plain new table themselves, and ours have
+    /// numbers that follow from their column ([`crate::table::field_ids`]).
+    pub(super) async fn create(
+        &self,
+        storage: &Storage,
+        created: &TableMetadata,
+    ) -> Result<Swapped> {
+        if let Some(loaded) = self.table.load().await? {
+            let base = answered(storage, &loaded)?.metadata;
+            return self.number_fields(storage, &base).await;
+        }
+        self.refuse_occupied(storage).await?;
+        let staged = match self.table.create(&self.new_table(created, true)?).await {
+            Ok(Changed::Done(staged)) => staged,
+            Ok(Changed::Conflict) => return Ok(Swapped::Conflict),
+            // Nothing is made by preparing.
+            Ok(Changed::Unknown(reason)) => return Ok(Swapped::Unknown(reason)),
+            Err(error) if error.kind() == ErrorKind::Invalid => {
+                tracing::debug!(table = %self.table, error = error.chain(), "no stage-create");
+                return self.create_plainly(storage, created).await;
+            }
+            Err(error) => return Err(error),
+        };
+        let (mut uuid, mut properties) = (created.uuid(), HashMap::new());
+        if let Some(staged) = staged {
+            let staged = answered(storage, &staged)?.metadata;
+            self.check_place(storage, &staged)?;
+            uuid = staged.uuid();
+            properties = staged.properties().clone();
+        }
+        properties.extend(created.properties().clone());
+        properties.extend(delete_after_commit());
+        let changes = updates::creation(created, uuid, properties);
+        match self.send(storage, &[TableRequirement::NotExist], &changes).await {
+            // A catalog that forgets what it has prepared: nothing is made.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.create_plainly(storage, created).await
+            }
+            made => made,
+        }
+    }
+
+    async fn create_plainly(&self, storage: &Storage, created: &TableMetadata) -> Result<Swapped> {
+        let made = match self.table.create(&self.new_table(created, false)?).await? {
+            Changed::Done(made) => made,
+            Changed::Conflict => return Ok(Swapped::Conflict),
+            Changed::Unknown(reason) => return Ok(Swapped::Unknown(reason)),
+        };
+        let loaded = match made {
+            Some(loaded) => loaded,
+            None => self.table.load().await?.ok_or_else(|| {
+                Error::unavailable(format!("table `{}` was made and is not there", self.table))
+            })?,
+        };
+        let base = answered(storage, &loaded)?.metadata;
+        self.check_place(storage, &base)?;
+        if top_level(&base) != top_level(created) {
+            return Err(Error::invalid(format!(
+                "the REST catalog has numbered the columns of new table `{}` in another order than \
+                 they were given: drop it there, and use another catalog",
+                self.table
+            )));
+        }
+        self.number_fields(storage, &base).await
+    }
+
+    /// Gives the fields of a table without rows the numbers that they have in our files.
+    async fn number_fields(&self, storage: &Storage, base: &TableMetadata) -> Result<Swapped> {
+        let id = metadata::next_schema_id(base);
+        let numbered = match base.current_snapshot() {
+            None => convert::numbered(base.current_schema(), id)?,
+            Some(_) => None,
+        };
+        let Some(schema) = numbered else { return Ok(Swapped::Done) };
+        let requirements = updates::requirements(base, base);
+        let changes = [
+            TableUpdate::AddSchema { schema },
+            TableUpdate::SetCurrentSchema { schema_id: id },
+            TableUpdate::SetProperties { updates: delete_after_commit().into_iter().collect() },
+        ];
+        self.send(storage, &requirements, &changes).await
+    }
+
+    /// The body that makes a table, or with `stage` prepares one.
+    fn new_table(&self, created: &TableMetadata, stage: bool) -> Result<Json> {
+        let spec = created.default_partition_spec().as_ref().clone().into_unbound();
+        let encode = |value: Result<Json, serde_json::Error>| {
+            value.map_err(|e| Error::internal("could not encode a new table").with_source(e))
+        };
+        Ok(json!({
+            "name": self.table.name(),
+            "location": created.location(),
+            "schema": encode(serde_json::to_value(created.current_schema()))?,
+            "partition-spec": encode(serde_json::to_value(spec))?,
+            "properties": created.properties(),
+            "stage-create": stage,
+        }))
+    }
+
+    /// Refuses a place where a table has versions that the catalog knows nothing of: a new one
+    /// there would hide its rows. What an attempt to create one has left behind has no rows.
+    async fn refuse_occupied(&self, storage: &Storage) -> Result<()> {
+        let listed = storage.list(FOLDER).await?;
+        let version = |path: &str| glue::version_of(path).or_else(|| filesystem::version_of(path));
+        let taken = listed.iter().find(|entry| version(&entry.path).is_some_and(|n| n > 0));
+        match taken {
+            None => Ok(()),
+            Some(entry) => Err(Error::invalid(format!(
+                "there is an Iceberg table at `{}` (`{}`) that the REST catalog does not have as \
+                 `{}`: register its newest metadata file there, or move it away",
+                storage.location(),
+                entry.path,
+                self.table
+            ))),
+        }
+    }
+
+    /// Refuses a catalog that chooses other places for its tables.
+    fn check_place(&self, storage: &Storage, metadata: &TableMetadata) -> Result<()> {
+        check_location(metadata, storage).map_err(|_| {
+            Error::invalid(format!(
+                "the REST catalog keeps table `{}` at `{}` and not at `{}`: Lakebed keeps tables at \
+                 `<lake.location>/<database>/<name>`; correct `lake.location`, or let the catalog \
+                 allow that place",
+                self.table,
+                metadata.location(),
+                storage.location()
+            ))
+        })
+    }
+
+    pub(super) async fn swap(&self, storage: &Storage, step: Step<'_>) -> Result<Swapped> {
+        let requirements = updates::requirements(step.from, step.to);
+        let changes = updates::updates(step.from, step.to, &step.bytes)?;
+        let swapped = self.send(storage, &requirements, &changes).await?;
+        Ok(match swapped {
+            // Somebody else's version may have come between the commit and the answer.
+            Swapped::DoneAs(answered)
+                if answered.metadata.current_snapshot_id() != step.to.current_snapshot_id() =>
+            {
+                Swapped::Done
+            }
+            swapped => swapped,
+        })
+    }
+
+    /// One commit.
+    async fn send(
+        &self,
+        storage: &Storage,
+        requirements: &[TableRequirement],
+        changes: &[TableUpdate],
+    ) -> Result<Swapped> {
+        let body = json!({
+            "identifier": self.table.identifier(),
+            "requirements": requirements,
+            "updates": changes,
+        });
+        Ok(match self.table.commit(&body).await? {
+            Changed::Done(loaded) => {
+                let answered = loaded.and_then(|loaded| answered(storage, &loaded).ok());
+                answered.map_or(Swapped::Done, |answered| Swapped::DoneAs(Box::new(answered)))
+            }
+            Changed::Conflict => Swapped::Conflict,
+            Changed::Unknown(reason) => Swapped::Unknown(reason),
+        })
+    }
+}
+
+fn delete_after_commit() -> [(String, String); 1] {
+    [(DELETE_AFTER_COMMIT.to_owned(), "true".to_owned())]
+}
+
+/// Number and name of each column.
+fn top_level(metadata: &TableMetadata) -> Vec<(i32, &str)> {
+    let fields = metadata.current_schema().as_struct().fields();
+    fields.iter().map(|field| (field.id, field.name.as_str())).collect()
+}
+
+/// A table's metadata as its catalog has told it.
+fn answered(storage: &Storage, loaded: &Loaded) -> Result<Answered> {
+    let uri = loaded.metadata_location.as_deref().unwrap_or_default();
+    let (metadata, pinned) = metadata::decode(uri, &loaded.metadata)?;
+    let path = Reader::new(storage, storage.location()).relative(uri);
+    let located = Located {
+        version: metadata.last_sequence_number(),
+        path: path.unwrap_or_else(|_| uri.to_owned()),
+    };
+    Ok(Answered { located, metadata, pinned })
+}
+
+/// The metadata with the snapshot of this sequence number, one of the main branch's, as the
+/// current one; `None` where it is not kept.
+fn rewound(uri: &str, bytes: &[u8], version: i64) -> Result<Option<Vec<u8>>> {
+    let (metadata, _) = metadata::decode(uri, bytes)?;
+    let line = progress::lineage(&metadata);
+    let Some(snapshot) = line.iter().find(|snapshot| snapshot.sequence_number() == version) else {
+        return Ok(None);
+    };
+    let unreadable = |e| Error::corrupt(format!("could not read `{uri}`")).with_source(e);
+    let mut json: Json = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let id = snapshot.snapshot_id();
+    json["current-snapshot-id"] = json!(id);
+    json["refs"][MAIN] = json!({ "snapshot-id": id, "type": "branch" });
+    json["last-sequence-number"] = json!(version);
+    if let Some(schema_id) = snapshot.schema_id() {
+        json["current-schema-id"] = json!(schema_id);
+    }
+    // Later snapshots would be of a later sequence number than the table.
+    let later = |entry: &Json, key: &str| {
+        entry[key].as_i64().is_some_and(|id| {
+            metadata.snapshot_by_id(id).is_some_and(|other| other.sequence_number() > version)
+        })
+    };
+    for list in ["snapshots", "snapshot-log"] {
+        if let Some(entries) = json[list].as_array_mut() {
+            entries.retain(|entry| !later(entry, "snapshot-id"));
+        }
+    }
+    if let Some(refs) = json["refs"].as_object_mut() {
+        refs.retain(|_, reference| !later(reference, "snapshot-id"));
+    }
+    if let Some(properties) = json["properties"].as_object_mut() {
+        properties.retain(|key, _| !progress::is_property(key));
+    }
+    serde_json::to_vec(&json).map(Some).map_err(unreadable)
+}
