@@ -9,8 +9,9 @@
 //! other's. Invariant: after a replay a second one changes nothing.
 
 mod aside;
+mod later;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use lakebed_schemas::change_event::{Decoded, Op, Row};
@@ -27,6 +28,7 @@ use crate::registry::{Answer, Registry};
 use crate::source::Message;
 use crate::worker::{Place, Refused, SilverRows, stamp_as_noted};
 use aside::Aside;
+use later::{Later, Moment};
 
 /// Records applied with one commit, and their bytes.
 const CHUNK_RECORDS: usize = 10_000;
@@ -95,18 +97,6 @@ struct Ready {
     deletes: bool,
 }
 
-/// Until where rows of a record key were taken by deletes, by topic-partition and key.
-type Deletes = HashMap<(TopicPartition, u128), i64>;
-
-/// What bronze shows to have come after records whose rows are not there.
-#[derive(Default)]
-struct Later {
-    /// The last record of each key.
-    keys: Deletes,
-    /// The last truncate of each topic-partition that silver goes by.
-    truncates: HashMap<TopicPartition, i64>,
-}
-
 impl Replay {
     /// Replays everything that bronze has set aside.
     ///
@@ -136,8 +126,8 @@ impl Replay {
     }
 
     /// Deletes among what was set aside: they supersede what lies before them, applied or not.
-    async fn deletes_aside(&mut self) -> Result<Deletes, Error> {
-        let mut deletes = Deletes::new();
+    async fn deletes_aside(&mut self) -> Result<Later, Error> {
+        let mut deletes = Later::default();
         let mut reader = aside::Reader::open(&self.bronze.0, self.bronze.1.head())?;
         while let Some(Aside { message, has_bytes, .. }) = reader.next().await? {
             if !has_bytes {
@@ -145,8 +135,7 @@ impl Replay {
             }
             let decoded = self.decode(&message).await;
             if let (true, Some(key)) = (deletes_row(&decoded), record_key(&decoded)) {
-                let last = deletes.entry((message.tp.clone(), key)).or_insert(message.offset);
-                *last = message.offset.max(*last);
+                deletes.see_key(&message, key, Moment::of(&message, &decoded));
             }
         }
         Ok(deletes)
@@ -174,7 +163,7 @@ impl Replay {
     async fn chunk(
         &mut self,
         mut messages: Vec<Message>,
-        deletes: &Deletes,
+        deletes: &Later,
         tally: &mut Tally,
     ) -> Result<(), Error> {
         if messages.is_empty() {
@@ -219,7 +208,7 @@ impl Replay {
     async fn attempt(
         &mut self,
         messages: &[Message],
-        deletes: &Deletes,
+        deletes: &Later,
         checkpoint: &Checkpoint,
         tally: &mut Tally,
     ) -> Result<bool, Error> {
@@ -302,7 +291,7 @@ impl Replay {
     async fn wanted(
         &mut self,
         ready: Vec<Ready>,
-        deletes: &Deletes,
+        deletes: &Later,
         tally: &mut Tally,
     ) -> Result<Vec<Ready>, Error> {
         let keys: Vec<Vec<Value>> = ready.iter().map(|ready| ready.key.clone()).collect();
@@ -313,17 +302,14 @@ impl Replay {
         let later = self.taken_later(&absent).await?;
         let mut wanted = Vec::new();
         for (ready, stored) in ready.into_iter().zip(stored) {
-            let Message { tp, offset, .. } = &ready.message;
             let newer = match stored {
-                Some(row) => !is_older(&row, tp, *offset),
+                Some(row) => !is_older(&row, &ready.message.tp, ready.message.offset),
                 // There is nothing to delete.
                 None if ready.deletes => true,
                 None => ready.record_key.is_none_or(|key| {
-                    let place = (tp.clone(), key);
-                    let after = |last: Option<&i64>| last.is_some_and(|last| last > offset);
-                    after(later.keys.get(&place))
-                        || after(later.truncates.get(tp))
-                        || after(deletes.get(&place))
+                    let made = Moment::of(&ready.message, &ready.decoded);
+                    let taken = |by: &Later| by.takes(&ready.message, key, &made);
+                    taken(&later) || taken(deletes)
                 }),
             };
             if newer {
@@ -335,41 +321,39 @@ impl Replay {
         Ok(wanted)
     }
 
-    /// For records whose row is not there: the last good record of the same record key, and the last
-    /// truncate. A row that such a record made and another took is gone for good.
+    /// For records whose row is not there: the last good records of the same record key, and the
+    /// last truncates.
     async fn taken_later(&mut self, absent: &[&Ready]) -> Result<Later, Error> {
         let mut first: BTreeMap<TopicPartition, i64> = BTreeMap::new();
-        for ready in absent.iter().filter(|ready| ready.record_key.is_some()) {
-            let offset = ready.message.offset;
-            let least = first.entry(ready.message.tp.clone()).or_insert(offset);
-            *least = offset.min(*least);
+        let mut wanted: HashSet<(Arc<str>, u128)> = HashSet::new();
+        for ready in absent {
+            let (Message { tp, offset, .. }, Some(key)) = (&ready.message, ready.record_key) else {
+                continue;
+            };
+            let least = first.entry(tp.clone()).or_insert(*offset);
+            *least = (*offset).min(*least);
+            wanted.insert((tp.topic.clone(), key));
         }
         let mut later = Later::default();
         if first.is_empty() {
             return Ok(later);
         }
-        let wanted: Deletes = absent
-            .iter()
-            .filter_map(|ready| Some(((ready.message.tp.clone(), ready.record_key?), 0)))
-            .collect();
+        let topics: HashSet<Arc<str>> = first.keys().map(|tp| tp.topic.clone()).collect();
         let mut reader = aside::Reader::good_keys(&self.bronze.0, self.bronze.1.head())?;
-        while let Some(Aside { message, repeated, truncates, .. }) = reader.next().await? {
+        while let Some(Aside { message, repeated, truncates, position, .. }) = reader.next().await?
+        {
             // What the source had sent before has done nothing where it came again.
-            if repeated {
-                continue;
-            }
-            if first.get(&message.tp).is_none_or(|first| message.offset <= *first) {
+            let is_before_all =
+                first.get(&message.tp).is_some_and(|first| message.offset <= *first);
+            if repeated || is_before_all || !topics.contains(&message.tp.topic) {
                 continue;
             }
             if truncates && self.rows.follows_truncates() {
-                let last = later.truncates.entry(message.tp.clone()).or_insert(message.offset);
-                *last = message.offset.max(*last);
-            } else if let Some(key) = record_key(&self.decode(&message).await) {
-                let place = (message.tp.clone(), key);
-                if wanted.contains_key(&place) {
-                    let last = later.keys.entry(place).or_insert(message.offset);
-                    *last = message.offset.max(*last);
-                }
+                later.see_truncate(&message, Moment::at(&message, position));
+            } else if let Some(key) = record_key(&self.decode(&message).await)
+                && wanted.contains(&(message.tp.topic.clone(), key))
+            {
+                later.see_key(&message, key, Moment::at(&message, position));
             }
         }
         Ok(later)

@@ -19,7 +19,7 @@ use lakebed_sinks::{Error, Result};
 use crate::source::Message;
 
 /// What is read, in this order. The last is left out where keys alone are wanted.
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 11] = [
     "_error",
     "_topic",
     "_kafka_partition",
@@ -29,6 +29,7 @@ const COLUMNS: [&str; 10] = [
     "_key",
     "headers",
     "_repeat",
+    "_position",
     "_value",
 ];
 
@@ -41,6 +42,8 @@ pub(super) struct Aside {
     pub(super) repeated: bool,
     /// Whether it empties its topic's rows.
     pub(super) truncates: bool,
+    /// Its place in the source's log, as it was understood then.
+    pub(super) position: Option<String>,
 }
 
 /// Reads one row group after the other.
@@ -105,7 +108,7 @@ impl Reader {
         let mut next = || cells.next().unwrap_or(Value::Null);
         let (error, topic, partition, offset) = (next(), next(), next(), next());
         let (timestamp, op, key, headers) = (next(), next(), next(), next());
-        let (repeat, value) = (next(), next());
+        let (repeat, position, value) = (next(), next(), next());
         let (Value::Text(topic), Value::Long(partition), Value::Long(offset)) =
             (topic, partition, offset)
         else {
@@ -130,7 +133,11 @@ impl Reader {
         };
         let truncates = matches!(&op, Value::Text(op) if op == Op::Truncate.letter());
         let repeated = repeat == Value::Boolean(true);
-        Some(Aside { message, has_bytes, repeated, truncates })
+        let position = match position {
+            Value::Text(position) => Some(position),
+            _ => None,
+        };
+        Some(Aside { message, has_bytes, repeated, truncates, position })
     }
 }
 

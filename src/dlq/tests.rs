@@ -110,7 +110,8 @@ impl World {
             let repeated = message.headers.iter().any(|(name, _)| name == "repeat");
             let error = (!good).then_some("was broken");
             let remarks = Remarks { error, repeated, ..Remarks::default() };
-            bronze_rows.push((tp(), bronze::row(&record, &decoded, remarks)));
+            let row = bronze::row(&record, &decoded, remarks);
+            bronze_rows.push((message.tp.clone(), row));
             let place = Place { tp: &message.tp, offset: message.offset };
             let taken = *good && !repeated && message.offset < passed;
             if let (true, Decoded::Change(event)) = (taken, &decoded) {
@@ -124,6 +125,12 @@ impl World {
         let mut table =
             AppendTable::open(bronze, log, WriteOptions::default()).await.expect("opens");
         let next = records.iter().map(|(message, _)| message.offset + 1).max().unwrap_or(0);
+        let delta = |next| {
+            let mut delta = delta(next);
+            let others = records.iter().filter(|(message, _)| message.tp != tp());
+            others.for_each(|(message, _)| delta.extend(&message.tp, 0, next, None));
+            delta
+        };
         let batch = AppendBatch { rows: bronze_rows, delta: delta(next), ..AppendBatch::default() };
         let _ = table.write(batch).await.expect("written");
         let Sealed { truncated, changes, .. } = rows.seal();
@@ -289,6 +296,30 @@ async fn what_a_truncate_took_does_not_come_back() {
         let tally = replay.run().await.expect("replayed");
         assert_eq!((tally.applied, tally.superseded), (2, 0));
     }
+}
+
+#[tokio::test]
+async fn what_came_later_in_another_partition_counts_as_well() {
+    let elsewhere = |offset, id| {
+        let tp = TopicPartition::new(tp().topic, 1);
+        (Message { tp, ..event(offset, "c", id) }, false)
+    };
+    // The time of each is its offset.
+    let records = vec![
+        (event(0, "c", 9), true),
+        elsewhere(1, 1),
+        (truncate(2), true),
+        elsewhere(3, 2),
+        // This key has moved, and its row is gone.
+        elsewhere(4, 3),
+        (event(5, "c", 3), true),
+        (event(6, "d", 3), true),
+        (event(7, "c", 4), true),
+    ];
+    let world = World::make(Format::Iceberg, &records, 8).await;
+    let tally = world.replay().await.run().await.expect("replayed");
+    assert_eq!((tally.found, tally.applied, tally.superseded), (3, 1, 2));
+    assert_eq!(world.offsets(&[1, 2, 3, 4]).await, [None, Some(3), None, Some(7)]);
 }
 
 #[tokio::test]
