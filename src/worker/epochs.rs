@@ -22,6 +22,10 @@ const EPOCH_DIGITS: usize = 8;
 /// Where the first number of a position stands, behind epoch and lane, and how wide it is.
 const FIRST_NUMBER: std::ops::Range<usize> = 10..26;
 
+/// How much later than all that are remembered a change must have been made that is none of them:
+/// servers tell the time of a statement's start, and that of others may be behind it.
+const LATER_US: i64 = 60_000_000;
+
 /// What shows that positions begin anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Evidence {
@@ -31,6 +35,8 @@ pub(super) enum Evidence {
     Connector,
     /// Changes of a server that was not heard of before, at lower places of the log.
     Server,
+    /// Changes before all places that are remembered, made after all of them: no repeats.
+    Log,
 }
 
 impl Evidence {
@@ -40,6 +46,7 @@ impl Evidence {
             Self::Snapshot => "snapshot",
             Self::Connector => "connector",
             Self::Server => "server",
+            Self::Log => "log",
         }
     }
 
@@ -48,6 +55,7 @@ impl Evidence {
             Self::Snapshot => "the whole table is read anew",
             Self::Connector => "another connector writes the topic, by its kind or `topic.prefix`",
             Self::Server => "changes of another server, at lower places of the log",
+            Self::Log => "changes before all places of the log that are remembered, made later",
         }
     }
 }
@@ -101,6 +109,8 @@ struct Partition {
     /// Highest and lowest position streamed in this epoch, as far as this process has read.
     highest: Option<String>,
     lowest: Option<String>,
+    /// When the latest of them was made, microseconds.
+    latest: Option<i64>,
     /// Whether it has been said that positions go back.
     told: bool,
 }
@@ -241,11 +251,24 @@ impl Partition {
                 remember(&mut life.servers, server);
                 changed = true;
             }
+            let is_anew = self.shows_another_log(source);
+            found = found.or(is_anew.then_some(Evidence::Log));
+            changed |= is_anew;
         }
+        let life = &mut self.life;
         if changed {
             life.at = offset;
         }
         found.filter(|_| !life.shared)
+    }
+
+    /// Whether a streamed change lies before all that are remembered of the source's log and was made
+    /// after all of them. A repeat, however long, was made when it was made.
+    fn shows_another_log(&self, source: &SourceInfo) -> bool {
+        let place = place_of(source).zip(self.lowest.as_deref());
+        let time = source.ts_us.zip(self.latest);
+        place.is_some_and(|(position, lowest)| position < lowest)
+            && time.is_some_and(|(made, latest)| made > latest.saturating_add(LATER_US))
     }
 
     /// Begins an epoch: the next, or the one that other partitions of the topic are in already.
@@ -261,17 +284,10 @@ impl Partition {
     /// known.
     fn follow(&mut self, source: &SourceInfo, begins: bool) -> bool {
         if begins {
-            (self.highest, self.lowest, self.told) = (None, None, false);
+            (self.highest, self.lowest, self.latest, self.told) = (None, None, None, false);
         }
-        let Some(position) = source.position.as_deref().filter(|_| source.snapshot.is_none())
-        else {
-            return false;
-        };
-        // PostgreSQL's connector does not know the last commit when it has just been started.
-        let first_number = position.get(FIRST_NUMBER).unwrap_or_default();
-        if first_number.bytes().all(|digit| digit == b'0') || self.life.shared {
-            return false;
-        }
+        let Some(position) = place_of(source).filter(|_| !self.life.shared) else { return false };
+        self.latest = self.latest.max(source.ts_us);
         if self.highest.as_deref().is_none_or(|highest| highest < position) {
             replace(&mut self.highest, position);
         }
@@ -282,6 +298,14 @@ impl Partition {
         }
         goes_back && !std::mem::replace(&mut self.told, true)
     }
+}
+
+/// Where a streamed change stands, if that can be compared.
+fn place_of(source: &SourceInfo) -> Option<&str> {
+    let position = source.position.as_deref().filter(|_| source.snapshot.is_none())?;
+    // PostgreSQL's connector does not know the last commit when it has just been started.
+    let first_number = position.get(FIRST_NUMBER).unwrap_or_default();
+    (!first_number.bytes().all(|digit| digit == b'0')).then_some(position)
 }
 
 /// Without a new allocation for each record.

@@ -105,6 +105,32 @@ fn positions_that_go_back_for_no_reason_that_shows_are_told_once_and_change_noth
     assert_eq!(judge(6, 0), Judged::default());
 }
 
+/// The same, made so many seconds after the source was set up.
+fn at_time(seconds: i64, mut event: ChangeEvent) -> ChangeEvent {
+    event.source.ts_us = Some(seconds * 1_000_000);
+    event
+}
+
+#[test]
+fn a_log_that_begins_anew_shows_by_later_changes_at_lower_places_and_a_repeat_does_not() {
+    let mut epochs = Epochs::default();
+    let before =
+        [at_time(100, streamed(50)), at_time(200, streamed(60)), at_time(150, streamed(70))];
+    assert_eq!(see_all(&mut epochs, 0, &before), [(0, None); 3]);
+    // Repeated from before all that are remembered, made when they were made.
+    let repeated = [at_time(90, streamed(40)), at_time(100, streamed(50))];
+    assert_eq!(see_all(&mut epochs, 3, &repeated), [(0, None); 2]);
+    // At once, a statement that has run for long may look like that.
+    assert_eq!(see_all(&mut epochs, 5, &[at_time(260, streamed(30))]), [(0, None)]);
+
+    let anew = [at_time(321, streamed(5)), at_time(322, streamed(6)), at_time(400, streamed(55))];
+    assert_eq!(see_all(&mut epochs, 6, &anew), [(1, Some(Evidence::Log)), (1, None), (1, None)]);
+    let mut next = restarted(&memos(&epochs));
+    assert_eq!(see_all(&mut next, 6, &anew), [(1, None); 3]);
+    // What does not tell its time shows nothing.
+    assert_eq!(see_all(&mut epochs, 9, &[streamed(1)]), [(1, None)]);
+}
+
 #[test]
 fn a_restart_at_any_place_gives_each_record_the_epoch_that_it_had() {
     let history = [
