@@ -227,11 +227,19 @@ pub enum Unpartitionable {
         /// What the transform takes.
         takes: String,
     },
-    /// A moment as it is: how the log of a Delta table spells it, readers do not agree about.
+    /// Readers of Delta tables do not agree about partition values of this type.
     #[error(
-        "`partition_by` says `{0}`, which is a timestamp: a Delta table cannot be partitioned by one as it is, take `day({0})` or `hour({0})`"
+        "`partition_by` says `{by}`, and column `{by_column}` is {found}: readers of Delta tables differ about partitions of that type, take {instead}",
+        by_column = by.column
     )]
-    Moment(String),
+    Disputed {
+        /// The entry.
+        by: PartitionBy,
+        /// Type of the column.
+        found: ColumnType,
+        /// What to take instead.
+        instead: String,
+    },
 }
 
 /// What a new table with these columns is partitioned by.
@@ -253,10 +261,11 @@ pub fn fields(
             let found = column.column_type.clone();
             return Err(Unpartitionable::Type { by: by.clone(), found, takes });
         }
-        let is_moment =
-            matches!(column.column_type, ColumnType::Timestamp | ColumnType::TimestampTz);
-        if format == TableFormat::Delta && by.transform == Transform::Identity && is_moment {
-            return Err(Unpartitionable::Moment(by.column.clone()));
+        if format == TableFormat::Delta
+            && let Some(instead) = disputed(by, &column.column_type)
+        {
+            let found = column.column_type.clone();
+            return Err(Unpartitionable::Disputed { by: by.clone(), found, instead });
         }
         let taken = |name: &str| {
             schema.index_of(name).is_some() || fields.iter().any(|field| field.name == name)
@@ -273,9 +282,23 @@ pub fn fields(
     Ok(fields)
 }
 
+/// What to take instead of a partition column of Delta that readers do not agree about: older ones
+/// spell moments otherwise, and ClickHouse gives wrong values for wide decimals.
+fn disputed(by: &PartitionBy, column_type: &ColumnType) -> Option<String> {
+    let PartitionBy { transform, column } = by;
+    let keeps_type = matches!(transform, Transform::Identity | Transform::Truncate(_));
+    match column_type {
+        ColumnType::Timestamp | ColumnType::TimestampTz if keeps_type => {
+            Some(format!("`day({column})` or `hour({column})`"))
+        }
+        ColumnType::Decimal { .. } if keeps_type => Some(format!("`bucket(16, {column})`")),
+        _ => None,
+    }
+}
+
 /// The columns that a table without transforms of its own (Delta) needs for those of
 /// `partition_by`: each holds the partition value of its row, as [`Transform::stored`] says.
-pub(crate) fn value_columns(schema: &TableSchema) -> Vec<Column> {
+pub fn value_columns(schema: &TableSchema) -> Vec<Column> {
     let fields = schema.partition_by.iter().filter(|field| !field.is_identity());
     let columns = fields.filter_map(|field| {
         let of = &schema.columns[schema.index_of(&field.column)?];
@@ -402,6 +425,12 @@ mod tests {
         assert!(refused("score").contains("double"), "{}", refused("score"));
 
         let mut table = schema.clone();
+        let in_delta = |text: &str| fields(&schema, &by(&[text]), TableFormat::Delta);
+        assert!(fields(&schema, &by(&["at"]), TableFormat::Iceberg).is_ok());
+        let moment = in_delta("at").expect_err("refused").to_string();
+        assert!(moment.contains("take `day(at)` or `hour(at)`"), "{moment}");
+        assert!(in_delta("day(at)").is_ok());
+
         let entries = by(&["day(at)", "bucket(16, Id)"]);
         table.partition_by = fields(&schema, &entries, TableFormat::Iceberg).expect("fields");
         assert!(is_as_configured(&table, &by(&["day(at)", "bucket(16, id)"])));

@@ -4,6 +4,7 @@ mod gaps;
 mod growth;
 mod hidden;
 mod key_changes;
+mod partitions;
 mod registries;
 mod repeats;
 mod schema_changes;

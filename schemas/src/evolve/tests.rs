@@ -282,3 +282,44 @@ fn a_row_of_another_shape_is_refused() {
     let row = vec![Value::Long(1), Value::Null];
     assert_eq!(values(&plan, &other, row), Err(RowRefused::OtherShape));
 }
+
+#[test]
+fn what_a_table_is_partitioned_by_is_a_column_in_delta_and_never_the_sources() {
+    let by = ["month(v)", "bucket(4, id)", "id"].map(|text| text.parse().expect("an entry"));
+    let first = id_and("v", ColumnType::Date);
+    // The source gets columns of those names later.
+    let later = shape(&[
+        ("id", Some(ColumnType::Int)),
+        ("v", Some(ColumnType::Date)),
+        ("v_month", Some(ColumnType::Text)),
+        ("month(v)", Some(ColumnType::Text)),
+    ]);
+    for rules in [ICEBERG, DELTA] {
+        let schema = create(&first, &key(), &by, &rules).expect("schema");
+        let fields: Vec<&str> = schema.partition_by.iter().map(|f| f.name.as_str()).collect();
+        assert_eq!(fields, ["v_month", "id_bucket", "id"]);
+        let own: Vec<String> = schema.columns[2..]
+            .iter()
+            .filter(|column| !silver::is_system(&column.name))
+            .map(|column| format!("{} {}", column.name, column.column_type))
+            .collect();
+        let expected: &[&str] = match rules.format {
+            TableFormat::Iceberg => &[],
+            TableFormat::Delta => &["v_month text", "id_bucket long"],
+        };
+        assert_eq!(own, expected);
+
+        let plan = plan(&schema, &later, &rules).expect("plan");
+        let next = plan.successor.as_ref().expect("columns come");
+        let added = &next.columns[schema.columns.len()..];
+        let added: Vec<&str> = added.iter().map(|column| column.name.as_str()).collect();
+        assert_eq!(added, ["v_month__2", "month_v_"]);
+        assert!(plan.columns.iter().all(|at| !next.is_partition_value(&next.columns[*at].name)));
+    }
+    let refused = |text: &str| {
+        let by = [text.parse().expect("an entry")];
+        create(&first, &key(), &by, &ICEBERG).expect_err("refused").to_string()
+    };
+    assert!(refused("region").contains("`region`"), "{}", refused("region"));
+    assert!(refused("hour(v)").contains("takes timestamp"), "{}", refused("hour(v)"));
+}

@@ -7,6 +7,7 @@
 pub mod commits;
 pub mod cost;
 pub mod fixture;
+pub mod partitions;
 pub mod rewrites;
 pub mod rows;
 pub mod sweep;
@@ -55,6 +56,22 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@each $factory;
             upkeep: metadata_for_each_commit_stays_flat
             cost: an_upsert_costs_what_its_batch_costs
+        );
+    };
+    // On tables that are partitioned: where rows are found, moved and lost.
+    (@partitioned $factory:expr) => {
+        $crate::conformance_tests!(@each $factory;
+            commits: a_replayed_batch_is_written_once
+            commits: a_commit_that_lands_late_is_not_applied_twice
+            commits: a_zombie_is_refused
+            rows: two_deletes_of_one_file_add_up
+            rows: a_table_opened_again_has_the_same_index
+            rows: two_writers_may_add_columns_at_once
+            rows: placeholders_keep_what_the_row_had
+            truncate: a_truncate_empties_a_topic_before_the_rows_of_its_batch
+            sweep: what_a_snapshot_did_not_find_goes_with_its_last_record
+            partitions: rows_move_between_partitions
+            partitions: a_batch_may_touch_very_many_partitions
         );
     };
     // What is right or wrong; not what it costs, which is the same on every catalog.

@@ -2,6 +2,7 @@
 
 mod foreign;
 mod glue;
+mod partitions;
 mod profile;
 
 use std::collections::{BTreeMap, BTreeSet};

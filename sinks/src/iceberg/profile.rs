@@ -74,8 +74,12 @@ fn schema(metadata: &Json, found: &mut Found) {
         if !TRANSFORMS.contains(&transform) && !with_width {
             found.breaks(Rule::Transform, &place, format!("`{transform}`"));
         }
-        if !fields.iter().any(|field| field["id"] == part["source-id"]) {
-            found.breaks(Rule::Transform, &place, "a field inside of a column");
+        match fields.iter().find(|field| field["id"] == part["source-id"]) {
+            None => found.breaks(Rule::Transform, &place, "a field inside of a column"),
+            Some(field) if transform.starts_with("truncate[") && field["type"] == "binary" => {
+                found.breaks(Rule::Transform, &place, "`truncate` of bytes");
+            }
+            Some(_) => {}
         }
     }
 }

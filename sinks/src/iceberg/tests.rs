@@ -29,6 +29,7 @@ use crate::log::{CommitOutcome, Retention, TableLog, TableOptions};
 use crate::storage::{PutOutcome, Storage};
 use crate::{ErrorKind, Result};
 
+mod partitions;
 mod profile;
 
 struct Factory;

@@ -130,7 +130,7 @@ impl Storage {
             return Ok(Self {
                 store,
                 once,
-                prefix: Path::from(prefix),
+                prefix: Path::parse(prefix).unwrap_or_else(|_| Path::from(prefix)),
                 location: location.to_owned(),
                 local: false,
                 counters: Arc::default(),
@@ -199,10 +199,14 @@ impl Storage {
         self.local
     }
 
+    /// An object is called what `path` says, to the byte: joining parts would encode a `%` again, and
+    /// readers would look for another name than the one that manifests and logs tell.
     fn full(&self, path: &str) -> Path {
-        path.split('/')
-            .filter(|part| !part.is_empty())
-            .fold(self.prefix.clone(), |p, part| p.join(part))
+        let parts = || path.split('/').filter(|part| !part.is_empty());
+        let whole = std::iter::once(self.prefix.as_ref()).chain(parts()).collect::<Vec<_>>();
+        let as_it_is = Path::parse(whole.join("/").trim_start_matches('/'));
+        // What cannot be a name (`..`, control characters) leads nowhere.
+        as_it_is.unwrap_or_else(|_| parts().fold(self.prefix.clone(), |p, part| p.join(part)))
     }
 
     /// Writes a whole object under a name that nobody else uses; durable on return.

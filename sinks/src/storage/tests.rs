@@ -135,6 +135,14 @@ async fn what_is_put_is_listed_read_and_deleted_by_the_same_name() {
     assert_eq!(child.get("t0-0-x.parquet").await.expect("read").expect("there"), "three");
     assert!(folder.path().join("a lake").join(name).is_file(), "the disk has it by that name");
 
+    let escaped = "data/region=a%2Fb%20%25/t0-0-x.parquet";
+    storage.put(escaped, "two").await.expect("put");
+    assert!(folder.path().join("a lake").join(escaped).is_file(), "nothing is escaped again");
+    let listed = storage.list("data/region=a%2Fb%20%25").await.expect("listed");
+    assert_eq!(listed.iter().map(|entry| entry.path.as_str()).collect::<Vec<_>>(), [escaped]);
+    assert_eq!(storage.get(escaped).await.expect("read").expect("there"), "two");
+    storage.delete(escaped).await.expect("deleted");
+
     storage.delete(name).await.expect("deleted");
     storage.delete(name).await.expect("deleted already");
     assert_eq!(storage.get(name).await.expect("read"), None);

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 
 /// How rows of one schema find their partition.
 #[derive(Debug, Clone)]
-pub(super) struct Partitions {
+pub(crate) struct Partitions {
     parts: Vec<Part>,
 }
 
@@ -29,7 +29,7 @@ struct Part {
 impl Partitions {
     /// # Errors
     /// `Internal` when a field is made of a column that the schema does not have.
-    pub(super) fn new(schema: &TableSchema) -> Result<Self> {
+    pub(crate) fn new(schema: &TableSchema) -> Result<Self> {
         let parts = schema.partition_by.iter().map(|field| {
             let source = schema.index_of(&field.column).ok_or_else(|| {
                 Error::internal(format!("partition column `{}` is not in the schema", field.column))
@@ -58,7 +58,7 @@ impl Partitions {
     ///
     /// # Errors
     /// `Invalid` where a value has no partition.
-    pub(super) fn of(&self, row: &[Value]) -> Result<Vec<Value>> {
+    pub(crate) fn of(&self, row: &[Value]) -> Result<Vec<Value>> {
         let value = |part: &Part| match part.stored {
             Some(stored) => row.get(stored).cloned().ok_or_else(too_short),
             None => part.value(row),

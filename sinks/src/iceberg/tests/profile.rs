@@ -44,7 +44,7 @@ fn column(metadata: &mut Json, at: usize) -> &mut Json {
 #[tokio::test]
 async fn metadata_that_athena_does_not_take_is_named_by_its_rule() {
     type Change = fn(&mut Json);
-    let cases: [(Change, &[Rule]); 9] = [
+    let cases: [(Change, &[Rule]); 10] = [
         (|m| m["format-version"] = json!(3), &[Rule::FormatVersion]),
         (|m| column(m, 1)["type"] = json!("uuid"), &[Rule::ColumnType]),
         (|m| column(m, 1)["type"] = json!("decimal(39,2)"), &[Rule::ColumnType]),
@@ -68,6 +68,14 @@ async fn metadata_that_athena_does_not_take_is_named_by_its_rule() {
             |m| {
                 m["partition-specs"][0]["fields"] = json!([
                     {"field-id": 1000, "source-id": 1, "name": "id", "transform": "void"}]);
+            },
+            &[Rule::Transform],
+        ),
+        (
+            |m| {
+                column(m, 1)["type"] = json!("binary");
+                m["partition-specs"][0]["fields"] = json!([
+                    {"field-id": 1000, "source-id": 2, "name": "n", "transform": "truncate[4]"}]);
             },
             &[Rule::Transform],
         ),

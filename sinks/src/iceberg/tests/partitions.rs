@@ -1,0 +1,175 @@
+//! Partition specs and tuples as Iceberg keeps them.
+
+use iceberg::spec::{Literal, ManifestContentType, PrimitiveLiteral};
+use lakebed_schemas::column::{ColumnType, TableSchema};
+use lakebed_schemas::config::TableFormat;
+use lakebed_schemas::value::Value;
+use serde_json::json;
+
+use super::{Factory, loaded, store_changed};
+use crate::conformance::LogFactory;
+use crate::conformance::fixture::{Fixture, batch, commit, expected, silver_schema};
+use crate::conformance::partitions::{Partitioned, any_value_may_be_a_partition, partitioned};
+use crate::iceberg::state::Reader;
+use crate::table::UpsertBatch;
+
+const FORMAT: TableFormat = TableFormat::Iceberg;
+
+mod conformance {
+    use super::{FORMAT, Factory, Partitioned};
+
+    crate::conformance_tests!(@partitioned Partitioned { inner: Factory, format: FORMAT });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_value_is_a_partition() {
+    any_value_may_be_a_partition(&Factory, FORMAT).await;
+}
+
+/// `note` as a 32-bit number, which the source makes one of 64 bits.
+fn counted(wide: bool) -> TableSchema {
+    let mut schema = silver_schema();
+    schema.columns[2].column_type = if wide { ColumnType::Long } else { ColumnType::Int };
+    schema
+}
+
+fn counting(start: i64, ids: &[i64], wide: bool) -> UpsertBatch {
+    let events: Vec<(i64, Option<&str>)> = ids.iter().map(|id| (*id, Some("x"))).collect();
+    let mut batch = batch(start, &events);
+    batch.schema = counted(wide);
+    for (change, id) in batch.changes.iter_mut().zip(ids) {
+        let of_row = if wide { i64::from(i32::MAX) + id } else { id % 4 };
+        change.row.as_mut().expect("a row")[2] = Value::Long(of_row);
+    }
+    batch
+}
+
+/// A column that a table is partitioned by is promoted: tuples of older files follow it in every
+/// manifest that is written from then on, their deletes' with them.
+#[tokio::test]
+async fn tuples_follow_the_promotion_of_their_column() {
+    let table = Fixture::new(&Factory);
+    let schema = partitioned(&counted(false), &["note", "truncate(10, note)"], FORMAT);
+    let mut silver = table.silver_on(table.create(&schema).await).await;
+    for n in 0..5 {
+        commit(&mut silver, counting(n * 4, &[n * 4, n * 4 + 1, n * 4 + 2, n * 4 + 3], false))
+            .await;
+    }
+    // The column grows in the commit that deletes in older files, and manifests are merged after it.
+    for n in 0..6 {
+        commit(&mut silver, counting(20 + n * 2, &[n * 3, 100 + n], true)).await;
+    }
+
+    let state = loaded(&table).await;
+    let reader = Reader::new(&table.storage, state.metadata.location());
+    let mut partitions = std::collections::HashMap::new();
+    let (mut data, mut deletes) = (0, 0);
+    for manifest in &state.manifests {
+        let is_new = manifest.added_snapshot_id
+            == state.metadata.current_snapshot().expect("a snapshot").snapshot_id();
+        for entry in reader.manifest(manifest).await.expect("a manifest") {
+            let tuple = entry.data_file().partition().clone();
+            let is_long = |field: &Option<Literal>| {
+                matches!(field, Some(Literal::Primitive(PrimitiveLiteral::Long(_))))
+            };
+            assert!(!is_new || tuple.fields().iter().all(is_long), "{tuple:?}");
+            match manifest.content {
+                ManifestContentType::Data => {
+                    data += 1;
+                    let path = entry.file_path().to_owned();
+                    partitions.insert(
+                        path,
+                        state
+                            .placements
+                            .values()
+                            .find(|placement| placement.uri == entry.file_path())
+                            .expect("a placement")
+                            .partition
+                            .clone(),
+                    );
+                }
+                ManifestContentType::Deletes => deletes += 1,
+            }
+        }
+    }
+    assert!(data > 20 && deletes >= 6, "{data} files, {deletes} with deletes");
+    let all_long = |tuple: &iceberg::spec::Struct| {
+        tuple
+            .fields()
+            .iter()
+            .all(|field| matches!(field, Some(Literal::Primitive(PrimitiveLiteral::Long(_)))))
+    };
+    assert!(partitions.values().all(all_long));
+    let rows = table.names().await;
+    assert_eq!(rows.len(), 26);
+    assert_eq!(table.silver().await.index().len(), 26);
+}
+
+/// Another engine partitions the table otherwise, between two batches and in the middle of one: new
+/// files are of the new spec, old ones keep theirs, and so do their deletes.
+#[tokio::test]
+async fn a_table_that_another_engine_partitions_otherwise_is_written_as_it_is_now() {
+    let table = Fixture::new(&Factory);
+    let mut silver = table.silver_on(table.create(&silver_schema()).await).await;
+    let first = [(1, Some("one")), (2, Some("two")), (3, Some("three")), (4, Some("four"))];
+    commit(&mut silver, batch(0, &first)).await;
+
+    // The process has not seen it when it commits.
+    let column = silver_schema().columns[1].id;
+    store_changed(&table, |metadata| {
+        metadata["partition-specs"].as_array_mut().expect("specs").push(json!({
+            "spec-id": 1,
+            "fields": [{"source-id": column, "field-id": 1000, "name": "initial", "transform": "truncate[1]"}],
+        }));
+        metadata["default-spec-id"] = json!(1);
+        metadata["last-partition-id"] = json!(1000);
+    })
+    .await;
+    commit(&mut silver, batch(4, &[(1, Some("uno")), (5, Some("five")), (6, None)])).await;
+    commit(&mut silver, batch(7, &[(2, None), (5, Some("cinco"))])).await;
+
+    let rows = expected(&[(1, "uno"), (3, "three"), (4, "four"), (5, "cinco")]);
+    assert_eq!(table.names().await, rows);
+    let state = loaded(&table).await;
+    let partitions = |spec_id: i32| {
+        let placements = state.placements.values();
+        let mut tuples: Vec<usize> = placements
+            .filter(|placement| placement.spec_id == spec_id)
+            .map(|placement| placement.partition.fields().len())
+            .collect();
+        tuples.sort_unstable();
+        tuples
+    };
+    assert_eq!((partitions(0), partitions(1)), (vec![0], vec![1, 1, 1]), "u, f and c");
+    let specs: std::collections::BTreeSet<i32> = state
+        .manifests
+        .iter()
+        .filter(|manifest| manifest.content == ManifestContentType::Deletes)
+        .map(|manifest| manifest.partition_spec_id)
+        .collect();
+    assert_eq!(specs, [0, 1].into());
+    assert_eq!(table.silver().await.index().len(), 4);
+}
+
+/// What Lakebed does not write is refused, and nothing is lost by it.
+#[tokio::test]
+async fn a_spec_that_lakebed_does_not_write_is_refused() {
+    let table = Fixture::new(&Factory).for_nobody();
+    let mut silver = table.silver_on(table.create(&silver_schema()).await).await;
+    commit(&mut silver, batch(0, &[(1, Some("one"))])).await;
+    let column = silver_schema().columns[1].id;
+    store_changed(&table, |metadata| {
+        metadata["partition-specs"].as_array_mut().expect("specs").push(json!({
+            "spec-id": 1,
+            "fields": [{"source-id": column, "field-id": 1000, "name": "gone", "transform": "void"}],
+        }));
+        metadata["default-spec-id"] = json!(1);
+        metadata["last-partition-id"] = json!(1000);
+    })
+    .await;
+    let mut silver = table.silver().await;
+    let error = silver.write(batch(1, &[(2, Some("two"))])).await.expect_err("refused");
+    assert!(error.to_string().contains("partition spec"), "{error}");
+    assert_eq!(table.names().await, expected(&[(1, "one")]));
+    let _: &dyn LogFactory = &Factory;
+}
