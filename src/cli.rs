@@ -11,6 +11,7 @@ mod connector_rules;
 mod demo;
 mod dlq;
 mod lake;
+mod reader_rules;
 mod registry_rules;
 mod run;
 mod show;
@@ -192,7 +193,11 @@ fn validate(file: &std::path::Path, config: &ResolvedConfig) -> Result<(), Failu
         1 => "1 table entry".to_owned(),
         count => format!("{count} table entries"),
     };
-    print(&format!("{} is valid: {entries}\n", file.display()))
+    print(&format!("{} is valid: {entries}\n", file.display()))?;
+    for mode in config.tables.iter().filter_map(reader_rules::told) {
+        print(&format!("{mode}\n"))?;
+    }
+    Ok(())
 }
 
 fn version() -> Result<(), Failure> {

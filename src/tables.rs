@@ -111,6 +111,7 @@ impl ConfiguredTables {
             silver: place(entry.silver(name)),
             table: self.options.clone(),
             partition_by: entry.partition_by.clone(),
+            mode: entry.mode,
             start: entry.start,
             schema_texts: self.schema_texts.clone(),
             dead_letters: self.dead_letters.clone(),
@@ -370,6 +371,7 @@ pub fn table_options(config: &ResolvedConfig, owner: String) -> TableOptions {
         owner,
         retention: Retention { versions_min: config.versions_min, age_min: config.age_min },
         catalog: Entry::Filesystem,
+        mode: Default::default(),
     }
 }
 

@@ -14,6 +14,7 @@ mod limits;
 mod naming;
 mod not_yet;
 mod partitioned;
+mod readers;
 mod records;
 mod resolve;
 mod scalar;
@@ -32,6 +33,7 @@ pub use lake::{Lake, LayerSetting, LayersSetting, Reader, S3, S3Encryption, Tabl
 pub use librdkafka::OWNED_PROPERTIES;
 pub use limits::{Limits, NEW_COLUMNS_PER_HOUR, ResolvedLimits};
 pub use naming::{NameRule, Routed, Topics, is_internal_topic};
+pub use readers::{ModeChoice, Takes, dead_rows_of};
 pub use records::{
     IdForm, IdSpace, RecordFormat, Records, Registry, RegistryKind, apicurio_version,
 };
@@ -66,6 +68,14 @@ pub const BATCH_AGE_MAX: Duration = Duration::from_secs(10);
 pub const BATCH_ROWS_MAX: u64 = 100_000;
 /// A batch is flushed at this many bytes in memory: bounds a burst before back-pressure reacts.
 pub const BATCH_BYTES_MAX: u64 = 64 << 20;
+/// A batch of a copy-on-write table is flushed at this age: every commit writes whole files anew, so
+/// the fewer there are the less is written.
+pub const REWRITE_AGE_MAX: Duration = Duration::from_secs(300);
+/// A batch of a copy-on-write table is flushed at this many rows.
+pub const REWRITE_ROWS_MAX: u64 = 1_000_000;
+/// A batch of a copy-on-write table is flushed at this part of `memory.max`, or at
+/// [`BATCH_BYTES_MAX`] if that is more.
+pub const REWRITE_MEMORY_SHARE: u64 = 4;
 /// All buffers, queues and the key index together stay below this.
 pub const MEMORY_MAX: u64 = 1 << 30;
 /// Where health and metrics are served: this machine only.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lakebed_schemas::column::TableSchema;
+use lakebed_schemas::config::Mode;
 use lakebed_schemas::position::{Checkpoint, CheckpointDelta, TopicPartition};
 use lakebed_schemas::value::Value;
 use roaring::RoaringBitmap;
@@ -213,6 +214,8 @@ pub struct TableOptions {
     pub retention: Retention,
     /// Where readers look the table up.
     pub catalog: Entry,
+    /// How rows go from it: what a new Delta table asks of its readers.
+    pub mode: Mode,
 }
 
 /// The log of one table in one format.

@@ -69,6 +69,10 @@ impl LogFactory for MemoryFactory {
         self.open(storage, options).await
     }
 
+    fn keeps_files(&self) -> bool {
+        false
+    }
+
     async fn open(&self, storage: &Storage, _options: &TableOptions) -> Result<Box<dyn TableLog>> {
         let shared = self.tables().get(storage.location()).cloned();
         let shared = shared.ok_or_else(|| {
@@ -163,4 +167,8 @@ fn apply(head: &mut Head, change: &TableChange) {
 #[cfg(test)]
 mod conformance {
     crate::conformance_tests!(crate::memory::MemoryFactory::new());
+
+    mod copy_on_write {
+        crate::conformance_tests!(@copy_on_write crate::memory::MemoryFactory::new());
+    }
 }

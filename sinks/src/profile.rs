@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use futures::{StreamExt, TryStreamExt};
+use lakebed_schemas::config::{Reader, TableFormat, Takes};
 use serde_json::Value as Json;
 
 use crate::catalog::Entry;
@@ -160,6 +161,57 @@ pub struct Report {
     pub files: usize,
     /// How many of them have been opened.
     pub opened: usize,
+    /// Where rows are marked dead, and by what: not every reader leaves them out.
+    pub dead_rows: Vec<(String, DeadRows)>,
+}
+
+/// By what rows are marked dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeadRows {
+    /// Delta's protocol asks readers to know deletion vectors, whether there is one or not.
+    Feature,
+    /// A deletion vector of Delta.
+    DeletionVector,
+    /// A delete file of Iceberg.
+    DeleteFile,
+}
+
+impl Report {
+    /// What keeps these engines from reading the table, as sentences with the next move.
+    pub fn not_for(&self, format: TableFormat, readers: &[Reader]) -> Vec<String> {
+        let refuses = |reader: &&Reader| reader.takes_dead_rows(format) == Takes::No;
+        let names: Vec<&str> =
+            readers.iter().filter(refuses).map(|reader| reader.as_str()).collect();
+        let mut places: BTreeMap<DeadRows, Vec<&str>> = BTreeMap::new();
+        for (place, dead) in self.dead_rows.iter().filter(|_| !names.is_empty()) {
+            places.entry(*dead).or_default().push(place);
+        }
+        let sentence = |(dead, places): (DeadRows, Vec<&str>)| {
+            let place = match places[..] {
+                [only] => only.to_owned(),
+                [first, ..] => format!("{first} and {} more", places.len() - 1),
+                [] => String::new(),
+            };
+            let (what, next) = dead.told();
+            format!("{place}: {what}, which {} does not read; {next}", names.join(", "))
+        };
+        places.into_iter().map(sentence).collect()
+    }
+}
+
+impl DeadRows {
+    fn told(self) -> (&'static str, &'static str) {
+        let rewrite = "let `mode: copy-on-write` write these files anew, with its next commits";
+        match self {
+            Self::Feature => (
+                "the reader feature `deletionVectors`",
+                "once no file has one, drop it in Spark (`ALTER TABLE … DROP FEATURE deletionVectors \
+                 TRUNCATE HISTORY`), or build the table anew with `mode: copy-on-write`",
+            ),
+            Self::DeletionVector => ("a deletion vector", rewrite),
+            Self::DeleteFile => ("position deletes", rewrite),
+        }
+    }
 }
 
 /// Looks at the newest version of a table, which `entry` leads to; opens at most `files_max` of its
@@ -194,7 +246,8 @@ pub async fn inspect(
     found.broken.extend(footers.into_iter().flatten());
     found.broken.sort();
     found.broken.dedup();
-    Ok(Report { broken: found.broken, files: found.files.len(), opened })
+    let (files, dead_rows) = (found.files.len(), found.dead_rows);
+    Ok(Report { broken: found.broken, files, opened, dead_rows })
 }
 
 /// A Parquet file that is part of the table.
@@ -221,6 +274,8 @@ pub(crate) struct TypeWords {
 pub(crate) struct Found {
     pub(crate) broken: Vec<Broken>,
     pub(crate) files: Vec<File>,
+    /// See [`Report::dead_rows`].
+    pub(crate) dead_rows: Vec<(String, DeadRows)>,
     /// Names and Hive's types of the columns.
     pub(crate) columns: Vec<(String, String)>,
 }

@@ -9,7 +9,7 @@ use lakebed_sinks::catalog::Catalog;
 use lakebed_sinks::storage::{Probe, Storage};
 
 use super::lake::{self, Lake, Place};
-use super::{Failure, broker, next_move, print, registry_rules, source_rules};
+use super::{Failure, broker, next_move, print, reader_rules, registry_rules, source_rules};
 use crate::tables;
 
 /// Topics looked at more closely, at most: a wide pattern should not make this slow.
@@ -95,7 +95,7 @@ pub(super) async fn check(config: &ResolvedConfig, args: &CheckArgs) -> Result<(
     };
     let mut broken = 0;
     for name in &names {
-        broken += usize::from(!profile(&lake, name).await?);
+        broken += usize::from(!profile(config, &lake, name).await?);
     }
     match broken {
         0 => print(&format!("Athena can query {} tables\n", names.len())),
@@ -103,24 +103,30 @@ pub(super) async fn check(config: &ResolvedConfig, args: &CheckArgs) -> Result<(
     }
 }
 
-/// Says whether Athena can query a table, and what is in its way.
-async fn profile(lake: &Lake, name: &str) -> Result<bool, Failure> {
+/// Says whether Athena and the readers of the configuration can query a table, and what is in their
+/// way.
+async fn profile(config: &ResolvedConfig, lake: &Lake, name: &str) -> Result<bool, Failure> {
     let Place { path, storage, format, entry } = lake.find(name).await?;
     let report = lakebed_sinks::profile::inspect(&storage, format, &entry, FILES_MAX).await?;
     let (files, opened) = (report.files, report.opened);
     let table =
         format!("table `{path}` ({}, {opened} of {files} files opened)", lake::format_name(format));
-    for broken in &report.broken {
+    let of_readers =
+        report.not_for(reader_rules::config_format(format), &reader_rules::of(config, &path));
+    let broken: Vec<String> =
+        report.broken.iter().map(ToString::to_string).chain(of_readers).collect();
+    for broken in &broken {
         print(&format!("BROKEN   {table}: {broken}\n"))?;
     }
-    if report.broken.is_empty() {
+    if broken.is_empty() {
         print(&format!("ok       {table}\n"))?;
     }
-    Ok(report.broken.is_empty())
+    Ok(broken.is_empty())
 }
 
 async fn everything(config: &ResolvedConfig) -> Result<(), Failure> {
     let mut report = Report::default();
+    report.tell(reader_rules::modes(config))?;
     let servers = &config.kafka.bootstrap_servers;
     let cluster = broker::cluster(&config.kafka).await;
     let routed = match &cluster {

@@ -127,9 +127,10 @@ async fn replay(config: &ResolvedConfig, args: &ReplayArgs) -> Result<(), Failur
     let aws = tables::aws_options(config);
     let registry = registry.map(|settings| Registry::open(settings, &aws, Telemetry::default()));
     let OpenTable { storage, log, .. } = silver;
+    let options = WriteOptions { mode: entry.mode, ..WriteOptions::default() };
     let mut replay = Replay {
         bronze: (bronze.storage, bronze.log),
-        silver: UpsertTable::open(storage, log, WriteOptions::default()).await?,
+        silver: UpsertTable::open(storage, log, options).await?,
         decoder: Decoder::new(tables::decode_options(entry)),
         rows: SilverRows::new(tables::silver_rules(entry)),
         registry: registry.transpose().map_err(Failure::usage)?.map(std::sync::Arc::new),

@@ -6,7 +6,7 @@ mod records;
 use super::*;
 use lakebed_schemas::column::ColumnType;
 use lakebed_schemas::config::{
-    BadRecords, OnGap, OnLostTable, OutOfRange, Start, TableFormat, Topics,
+    BadRecords, Mode, OnGap, OnLostTable, OutOfRange, Start, TableFormat, Topics,
 };
 use std::time::Duration;
 
@@ -119,8 +119,11 @@ fn the_example_is_accepted_and_gives_the_defaults() {
     let example = include_str!("../../examples/lakebed.yaml");
     let (full, smallest) = (accepted(example), accepted(SMALLEST));
 
+    assert_eq!(full.tables[0].mode_because, "position deletes of Iceberg are read by athena");
     let same = |config: &ResolvedConfig| {
-        format!("{:?}", config).replace("/var/lib/lakebed/lake", "/lake").replace("[Athena]", "[]")
+        let mut config = config.clone();
+        config.tables[0].mode_because.clear();
+        format!("{config:?}").replace("/var/lib/lakebed/lake", "/lake").replace("[Athena]", "[]")
     };
     assert_eq!(same(&full), same(&smallest));
 }
@@ -378,7 +381,6 @@ fn partitions_are_read_and_mistakes_in_them_are_placed() {
 fn what_is_not_built_is_refused_by_name() {
     let entry = |line: &str| format!("{SMALLEST}    {line}\n");
     let cases = [
-        (entry("mode: copy-on-write"), "`tables[0].mode`: copy-on-write"),
         (entry("deletes: soft"), "`tables[0].deletes`: soft deletes"),
         (
             format!("{SMALLEST}maintenance: {{ compaction: true }}\n"),
@@ -397,6 +399,37 @@ fn what_is_not_built_is_refused_by_name() {
         assert!(error.contains(&format!("{expected}: not yet in this release; ")), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
+}
+
+#[test]
+fn the_mode_follows_the_readers_unless_it_is_said() {
+    let table = |lake: &str, entry: &str| {
+        let text = SMALLEST.replace("format: iceberg", &format!("format: delta\n  {lake}"));
+        format!("{text}    {entry}\n")
+    };
+    let mode = |lake: &str, entry: &str| accepted(&table(lake, entry)).tables[0].mode;
+    assert_eq!(mode("readers: []", "key: [id]"), Mode::MergeOnRead);
+    assert_eq!(mode("readers: [athena, spark]", "key: [id]"), Mode::MergeOnRead);
+    assert_eq!(mode("readers: [athena, deltalake]", "key: [id]"), Mode::CopyOnWrite);
+    assert_eq!(mode("readers: [deltalake]", "readers: [spark]"), Mode::MergeOnRead);
+    assert_eq!(mode("readers: [deltalake]", "format: iceberg"), Mode::MergeOnRead);
+    assert_eq!(mode("readers: [spark]", "mode: copy-on-write"), Mode::CopyOnWrite);
+    let refused_for = refused(&table("readers: [spark, deltalake]", "mode: merge-on-read"));
+    assert!(
+        refused_for.contains(
+            "`tables[0].mode`: merge-on-read leaves deletion vectors of Delta, which `deltalake` \
+             does not read; use `copy-on-write`"
+        ),
+        "{refused_for}"
+    );
+    let bronze_alone = table("readers: [deltalake]\n  silver: false", "mode: merge-on-read");
+    assert_eq!(
+        accepted(&bronze_alone).tables[0].mode,
+        Mode::MergeOnRead,
+        "nothing goes from bronze"
+    );
+    let unknown = refused(&table("readers: [sparc]", "key: [id]"));
+    assert!(unknown.contains("did you mean `spark`"), "{unknown}");
 }
 
 #[test]

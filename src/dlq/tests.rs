@@ -82,6 +82,7 @@ impl World {
             owner: "test".to_owned(),
             retention: Retention::default(),
             catalog: Default::default(),
+            mode: Default::default(),
         }
     }
 

@@ -40,6 +40,7 @@ impl TableState {
 pub(super) struct TableFamilies {
     applied: Counters,
     bytes_written: Counters,
+    rows_copied: Counters,
     files_written: Counters,
     rows_written: Counters,
     commits: Counters,
@@ -78,6 +79,7 @@ impl TableFamilies {
         let families = Self {
             applied: Counters::default(),
             bytes_written: Counters::default(),
+            rows_copied: Counters::default(),
             files_written: Counters::default(),
             rows_written: Counters::default(),
             commits: Counters::default(),
@@ -114,6 +116,11 @@ impl TableFamilies {
         registry.register("bytes_written", "Bytes of data files written", f.bytes_written);
         registry.register("files_written", "Files written, by kind", f.files_written);
         registry.register("rows_written", "Rows written to data files", f.rows_written);
+        registry.register(
+            "rows_copied",
+            "Rows written again because others of their file went (copy-on-write)",
+            f.rows_copied,
+        );
         registry.register("commits", "Commits of the table, by result", f.commits);
         registry.register("commit_retries", "Commit attempts after the first", f.commit_retries);
         registry.register(
@@ -266,6 +273,7 @@ impl TableMetrics {
         families.commit_retries.get_or_create(&labels).inc_by(retries);
         families.bytes_written.get_or_create(&labels).inc_by(stats.bytes);
         families.rows_written.get_or_create(&labels).inc_by(stats.rows);
+        families.rows_copied.get_or_create(&labels).inc_by(stats.copied);
         families.incomplete.get_or_create(&labels).inc_by(stats.incomplete);
         families.swept.get_or_create(&labels).inc_by(stats.swept);
         let data = self.labels_with("kind", "data");

@@ -1,5 +1,6 @@
 //! The pipeline with real tables on disk and a source that does what the test says.
 
+mod copy_on_write;
 mod gaps;
 mod growth;
 mod hidden;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use lakebed_schemas::bronze;
 use lakebed_schemas::column::TableSchema;
-use lakebed_schemas::config::Start;
+use lakebed_schemas::config::{Mode, Start};
 use lakebed_schemas::partition::{PartitionBy, is_as_configured};
 use lakebed_schemas::position::{Checkpoint, NextOffset, TopicPartition};
 use lakebed_sinks::catalog::Entry;
@@ -49,6 +49,8 @@ pub struct LayerOptions {
     pub table: TableOptions,
     /// What silver is partitioned by.
     pub partition_by: Vec<PartitionBy>,
+    /// How rows go from silver.
+    pub mode: Mode,
     /// Where to begin in topics of which a layer holds nothing.
     pub start: Start,
     /// Where bad records go, if anywhere.
@@ -145,7 +147,7 @@ impl Layers {
                 let log = lakebed_sinks::open(self.options.format, storage, &options).await?;
                 if let Some(log) = log {
                     check_partitions(place, log.head(), &self.options.partition_by)?;
-                    self.silver = Some(open_silver(storage, log).await?);
+                    self.silver = Some(open_silver(storage, log, self.options.mode).await?);
                 }
             }
             (None, None) => {}
@@ -426,7 +428,7 @@ impl Layers {
         let log = create_or_open(&self.options, place, schema).await?;
         // Another member of the group may have been quicker, with another configuration.
         check_partitions(place, log.head(), &self.options.partition_by)?;
-        self.silver = Some(open_silver(&place.storage, log).await?);
+        self.silver = Some(open_silver(&place.storage, log, self.options.mode).await?);
         Ok(())
     }
 
@@ -471,7 +473,7 @@ fn memos(head: Option<&Head>) -> &BTreeMap<String, String> {
 
 /// How the table of one layer is opened.
 fn table_options(options: &LayerOptions, place: &LayerPlace) -> TableOptions {
-    TableOptions { catalog: place.catalog.clone(), ..options.table.clone() }
+    TableOptions { catalog: place.catalog.clone(), mode: options.mode, ..options.table.clone() }
 }
 
 async fn create_or_open(
@@ -483,8 +485,13 @@ async fn create_or_open(
     lakebed_sinks::create_or_open(options.format, &place.storage, &of_table, schema).await
 }
 
-async fn open_silver(storage: &Storage, log: Box<dyn TableLog>) -> Result<UpsertTable, Error> {
-    UpsertTable::open(storage.clone(), log, WriteOptions::default()).await
+async fn open_silver(
+    storage: &Storage,
+    log: Box<dyn TableLog>,
+    mode: Mode,
+) -> Result<UpsertTable, Error> {
+    let options = WriteOptions { mode, ..WriteOptions::default() };
+    UpsertTable::open(storage.clone(), log, options).await
 }
 
 /// Refuses to write a table that is not partitioned as configured.

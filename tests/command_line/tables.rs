@@ -64,6 +64,7 @@ async fn make(lake: &Path, format: Format) -> [i64; 2] {
         owner: "test".to_owned(),
         retention: Retention::default(),
         catalog: Default::default(),
+        mode: Default::default(),
     };
     let log = lakebed_sinks::create_or_open(format, &storage, &options, &schema()).await;
     let log = log.expect("created");

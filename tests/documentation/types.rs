@@ -125,6 +125,7 @@ async fn columns_of(record: &str, format: TableFormat) -> Vec<String> {
         owner: "test".to_owned(),
         retention: Retention::default(),
         catalog: Default::default(),
+        mode: Default::default(),
     };
     let format = lakebed::tables::format(format);
     let made = lakebed_sinks::create_or_open(format, &storage, &options, &schema).await;

@@ -100,8 +100,8 @@ pub enum LayerSetting {
     Database(String),
 }
 
-/// Engines by the names of `lake.readers`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// Engines by the names of `lake.readers`; what is known of them, the module `readers` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum Reader {

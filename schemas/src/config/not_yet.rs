@@ -2,7 +2,7 @@
 //!
 //! Refused by name: a setting that is read and ignored would be a promise broken in silence.
 
-use super::{Config, Deletes, Mechanism, Mode, Problem, Table};
+use super::{Config, Deletes, Mechanism, Problem, Table};
 
 /// Adds a problem for everything that is asked for and not built.
 pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
@@ -31,8 +31,5 @@ pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
 fn table(table: &Table, path: &str, refuse: &mut impl FnMut(String, &str, &str)) {
     if table.deletes == Deletes::Soft {
         refuse(format!("{path}.deletes"), "soft deletes", "use `hard`");
-    }
-    if table.mode == Mode::CopyOnWrite {
-        refuse(format!("{path}.mode"), "copy-on-write", "use `merge-on-read`");
     }
 }

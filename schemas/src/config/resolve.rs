@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::{
     AGE_MIN, BATCH_AGE_MAX, BATCH_BYTES_MAX, BATCH_ROWS_MAX, BadRecords, Batch, Catalog, Config,
-    Deletes, Http, Kafka, LayerSetting, Limits, MEMORY_MAX, Mode, NameRule, OnGap, OnLostTable,
-    OnTruncate, OutOfRange, Problem, Reader, Registry, ResolvedLimits, S3, Start, Table,
-    TableFormat, Topics, VERSIONS_MIN, hidden, naming, not_yet, partitioned, records, validate,
+    Deletes, Http, Kafka, LayerSetting, Limits, MEMORY_MAX, Mode, ModeChoice, NameRule, OnGap,
+    OnLostTable, OnTruncate, OutOfRange, Problem, REWRITE_AGE_MAX, REWRITE_MEMORY_SHARE,
+    REWRITE_ROWS_MAX, Reader, Registry, ResolvedLimits, S3, Start, Table, TableFormat, Topics,
+    VERSIONS_MIN, hidden, naming, not_yet, partitioned, readers, records, validate,
 };
 use crate::column_override::ColumnOverride;
 use crate::masking::Masking;
@@ -45,8 +46,6 @@ pub struct ResolvedLake {
     pub s3: S3,
     /// Whose progress it is, inside the tables.
     pub sink_id: String,
-    /// Engines that must be able to read the tables.
-    pub readers: Vec<Reader>,
 }
 
 /// One entry of `tables` with its defaults and overrides.
@@ -65,10 +64,14 @@ pub struct ResolvedTable {
     pub topic_in_key: bool,
     /// What a delete does.
     pub deletes: Deletes,
-    /// How row-level deletes are written.
+    /// How rows go from silver.
     pub mode: Mode,
     /// What the silver table is partitioned by.
     pub partition_by: Vec<PartitionBy>,
+    /// Why they go so, for people.
+    pub mode_because: String,
+    /// Engines that must be able to read its tables.
+    pub readers: Vec<Reader>,
     /// What columns are, by the source's names, where records carry no schema.
     pub columns: BTreeMap<String, ColumnOverride>,
     /// Where to begin in a topic of which the table knows nothing.
@@ -192,7 +195,7 @@ impl Config {
         leave_out_dead_letters(&mut tables);
         let resolved = ResolvedConfig {
             tables,
-            memory_max: self.memory.max.map_or(MEMORY_MAX, |size| size.0),
+            memory_max: self.memory_max(),
             versions_min: self.maintenance.versions_min.unwrap_or(VERSIONS_MIN),
             age_min: self.maintenance.age_min.map_or(AGE_MIN, |age| age.0),
             http_listen: match self.http {
@@ -205,7 +208,6 @@ impl Config {
                 catalog: self.lake.catalog,
                 s3: self.lake.s3,
                 sink_id: self.lake.sink_id,
-                readers: self.lake.readers,
             },
         };
         // Entries that name their topics clash whatever the cluster has.
@@ -229,6 +231,9 @@ impl Config {
         let one_topic = matches!(&topics, Topics::Names(names) if names.len() == 1);
         let merges = matches!(name, NameRule::Template(_)) && !one_topic;
         let mut columns = columns(table, &path, problems);
+        let format = table.format.unwrap_or(self.lake.format);
+        let readers = table.readers.as_ref().unwrap_or(&self.lake.readers).clone();
+        let choice = mode(table, &path, format, (&readers, &layers), problems);
         let masking = hidden::resolve(table, &self.masking, &path, &mut columns, problems);
         Some(ResolvedTable {
             topic_in_key: merges && table.key.is_none(),
@@ -236,8 +241,10 @@ impl Config {
             name,
             key: table.key.clone(),
             deletes: table.deletes,
-            mode: table.mode,
             partition_by: partitioned::resolve(table, layers.silver.is_some(), &path, problems),
+            mode: choice.mode,
+            mode_because: choice.because,
+            readers,
             columns,
             masking,
             placeholder: records::placeholder(table.records.as_ref(), &self.records),
@@ -252,11 +259,42 @@ impl Config {
             out_of_range: table.out_of_range,
             bad_records: table.bad_records.as_ref().unwrap_or(&self.bad_records).clone(),
             records: records::resolve(table.records.as_ref(), &self.records, &path, problems),
-            batch: resolve_batch(table.batch.as_ref(), &self.batch),
-            format: table.format.unwrap_or(self.lake.format),
+            batch: self.batch(table.batch.as_ref(), choice.mode),
+            format,
             layers,
             path,
         })
+    }
+
+    /// When a batch is flushed: as the table says, else as all do. Copy-on-write never does it sooner
+    /// than its own defaults, unless the table says so.
+    fn batch(&self, ours: Option<&Batch>, mode: Mode) -> ResolvedBatch {
+        let ours = ours.cloned().unwrap_or_default();
+        let outer = &self.batch;
+        let least = match mode {
+            Mode::MergeOnRead => {
+                ResolvedBatch { age_max: Duration::ZERO, rows_max: 0, bytes_max: 0 }
+            }
+            Mode::CopyOnWrite => ResolvedBatch {
+                age_max: REWRITE_AGE_MAX,
+                rows_max: REWRITE_ROWS_MAX,
+                bytes_max: self.memory_max() / REWRITE_MEMORY_SHARE,
+            },
+        };
+        let outer = ResolvedBatch {
+            age_max: outer.max_age.map_or(BATCH_AGE_MAX, |age| age.0).max(least.age_max),
+            rows_max: outer.max_rows.unwrap_or(BATCH_ROWS_MAX).max(least.rows_max),
+            bytes_max: outer.max_bytes.map_or(BATCH_BYTES_MAX, |b| b.0).max(least.bytes_max),
+        };
+        ResolvedBatch {
+            age_max: ours.max_age.map_or(outer.age_max, |age| age.0),
+            rows_max: ours.max_rows.unwrap_or(outer.rows_max),
+            bytes_max: ours.max_bytes.map_or(outer.bytes_max, |size| size.0),
+        }
+    }
+
+    fn memory_max(&self) -> u64 {
+        self.memory.max.map_or(MEMORY_MAX, |size| size.0)
     }
 
     fn layers(&self, table: &Table, path: &str, problems: &mut Vec<Problem>) -> Option<Layers> {
@@ -330,11 +368,27 @@ fn leave_out_dead_letters(tables: &mut [ResolvedTable]) {
     }
 }
 
-fn resolve_batch(ours: Option<&Batch>, outer: &Batch) -> ResolvedBatch {
-    let ours = ours.cloned().unwrap_or_default();
-    ResolvedBatch {
-        age_max: ours.max_age.or(outer.max_age).map_or(BATCH_AGE_MAX, |age| age.0),
-        rows_max: ours.max_rows.or(outer.max_rows).unwrap_or(BATCH_ROWS_MAX),
-        bytes_max: ours.max_bytes.or(outer.max_bytes).map_or(BATCH_BYTES_MAX, |size| size.0),
+/// How rows go from the entry's silver table.
+fn mode(
+    table: &Table,
+    path: &str,
+    format: TableFormat,
+    (readers, layers): (&[Reader], &Layers),
+    problems: &mut Vec<Problem>,
+) -> ModeChoice {
+    if layers.silver.is_none() {
+        return ModeChoice { mode: Mode::MergeOnRead, because: "there is no silver".to_owned() };
     }
+    readers::choose(table.mode, format, readers).unwrap_or_else(|reader| {
+        let reader = reader.as_str();
+        let message = format!(
+            "merge-on-read leaves {}, which `{reader}` does not read",
+            super::dead_rows_of(format)
+        );
+        let next = format!(
+            "use `copy-on-write`, leave `mode` out for it to be chosen, or take `{reader}` from the readers"
+        );
+        problems.push(Problem::new(format!("{path}.mode"), message, next));
+        ModeChoice { mode: Mode::MergeOnRead, because: String::new() }
+    })
 }

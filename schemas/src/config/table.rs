@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{BadRecords, Batch, LayersSetting, Limits, Mask, Records, TableFormat};
+use super::{BadRecords, Batch, LayersSetting, Limits, Mask, Reader, Records, TableFormat};
 
 /// One entry of `tables`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -25,9 +25,10 @@ pub struct Table {
     /// What a delete does.
     #[serde(default)]
     pub deletes: Deletes,
-    /// How row-level deletes are written.
-    #[serde(default)]
-    pub mode: Mode,
+    /// How rows go; by the readers without.
+    pub mode: Option<Mode>,
+    /// Overrides `lake.readers`.
+    pub readers: Option<Vec<Reader>>,
     /// What the silver table is partitioned by: columns, or transforms of columns.
     #[serde(default)]
     pub partition_by: Vec<String>,
@@ -82,14 +83,14 @@ pub enum Deletes {
     Soft,
 }
 
-/// How row-level deletes are written.
+/// How rows go from silver.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// Position deletes or deletion vectors.
+    /// They are marked dead where they are: position deletes or deletion vectors.
     #[default]
     MergeOnRead,
-    /// Files are rewritten.
+    /// Files that hold them are written anew without them.
     CopyOnWrite,
 }
 

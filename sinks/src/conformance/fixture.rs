@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use lakebed_schemas::column::{Column, ColumnType, TableSchema};
+use lakebed_schemas::config::Mode;
 use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
 use lakebed_schemas::value::Value;
 
@@ -45,6 +46,11 @@ pub struct Fixture<'a> {
 impl<'a> Fixture<'a> {
     /// An empty place.
     pub fn new(factory: &'a dyn LogFactory) -> Self {
+        Self::in_mode(factory, factory.mode())
+    }
+
+    /// An empty place for a table from which rows go in this way.
+    pub fn in_mode(factory: &'a dyn LogFactory, mode: Mode) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("lake/table");
         std::fs::create_dir_all(&path).expect("a table's folder");
@@ -57,15 +63,17 @@ impl<'a> Fixture<'a> {
             unknown_max: Duration::from_secs(20),
             ..SettleOptions::default()
         };
-        let writer = WriterOptions { row_group_rows: 64, ..WriterOptions::default() };
+        let writer =
+            WriterOptions { row_group_rows: 64, file_bytes: 16 << 10, ..WriterOptions::default() };
         let table = TableOptions {
             sink_id: "lakebed".to_owned(),
             cluster: None,
             owner: "conformance".to_owned(),
             retention: Retention::default(),
             catalog: Default::default(),
+            mode,
         };
-        let options = WriteOptions { writer, settle };
+        let options = WriteOptions { writer, settle, mode };
         Self { factory, is_for_nobody: false, _folder: folder, storage, options, table }
     }
 

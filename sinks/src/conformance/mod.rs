@@ -7,6 +7,7 @@
 pub mod commits;
 pub mod cost;
 pub mod fixture;
+pub mod modes;
 pub mod partitions;
 pub mod rewrites;
 pub mod rows;
@@ -16,6 +17,7 @@ pub mod upkeep;
 
 use async_trait::async_trait;
 use lakebed_schemas::column::TableSchema;
+use lakebed_schemas::config::Mode;
 
 use crate::Result;
 use crate::catalog::Entry;
@@ -42,9 +44,46 @@ pub trait LogFactory: Send + Sync {
     /// When there is none or it cannot be read.
     async fn open(&self, storage: &Storage, options: &TableOptions) -> Result<Box<dyn TableLog>>;
 
+    /// How rows go from its silver tables.
+    fn mode(&self) -> Mode {
+        Mode::MergeOnRead
+    }
+
+    /// Whether its [`TableLog::maintain`] deletes files.
+    fn keeps_files(&self) -> bool {
+        true
+    }
+
     /// Where readers look up the table at `storage`.
     fn looked_up(&self, _storage: &Storage) -> Entry {
         Entry::Filesystem
+    }
+}
+
+/// The tables of another factory, whose files are rewritten when rows go.
+pub struct CopyOnWrite<F>(pub F);
+
+#[async_trait]
+impl<F: LogFactory> LogFactory for CopyOnWrite<F> {
+    async fn create(
+        &self,
+        storage: &Storage,
+        options: &TableOptions,
+        schema: &TableSchema,
+    ) -> Result<Box<dyn TableLog>> {
+        self.0.create(storage, options, schema).await
+    }
+
+    async fn open(&self, storage: &Storage, options: &TableOptions) -> Result<Box<dyn TableLog>> {
+        self.0.open(storage, options).await
+    }
+
+    fn mode(&self) -> Mode {
+        Mode::CopyOnWrite
+    }
+
+    fn looked_up(&self, storage: &Storage) -> Entry {
+        self.0.looked_up(storage)
     }
 }
 
@@ -56,6 +95,15 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@each $factory;
             upkeep: metadata_for_each_commit_stays_flat
             cost: an_upsert_costs_what_its_batch_costs
+            rewrites: files_that_leave_take_their_rows_along
+            rewrites: dead_rows_leave_with_their_files
+            rewrites: a_file_that_is_gone_cannot_leave_again
+            modes: both_modes_give_the_same_rows
+            modes: a_table_may_change_its_mode
+            modes: a_file_that_another_writer_changed_is_written_for_what_is_there_now
+            modes: files_stay_few_and_bounded
+            modes: what_was_rewritten_is_kept_as_long_as_promised
+            modes: what_each_mode_writes
         );
     };
     // On tables that are partitioned: where rows are found, moved and lost.
@@ -108,10 +156,11 @@ macro_rules! conformance_tests {
             truncate: a_truncate_takes_from_other_partitions_what_was_there_before_it
             truncate: a_row_that_does_not_tell_when_it_was_made_stops_a_truncate
             upkeep: cleanup_keeps_what_readers_need
-            rewrites: files_that_leave_take_their_rows_along
-            rewrites: dead_rows_leave_with_their_files
-            rewrites: a_file_that_is_gone_cannot_leave_again
         );
+    };
+    // The behaviours again where files are rewritten when rows go.
+    (@copy_on_write $factory:expr) => {
+        $crate::conformance_tests!(@behaviour $crate::conformance::CopyOnWrite($factory));
     };
     (@each $factory:expr; $($module:ident: $name:ident)*) => {
         $(

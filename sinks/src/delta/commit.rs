@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lakebed_schemas::config::Mode;
 use lakebed_schemas::position::{CheckpointDelta, Fit};
 use roaring::RoaringBitmap;
 use serde_json::{Map, Value as Json, json};
@@ -166,10 +167,6 @@ fn check(state: &State, change: &TableChange) -> Result<()> {
         if !live.deleted.is_disjoint(dying) {
             return refuse("some are deleted already");
         }
-        let all_dead = live.deleted.len() + dying.len() == live.file.rows;
-        if !all_dead && !protocol::has_deletion_vectors(state.protocol(), state.metadata()) {
-            return refuse("the table has no deletion vectors (delta.enableDeletionVectors)");
-        }
     }
     Ok(())
 }
@@ -194,7 +191,15 @@ fn plan(state: &State, change: &TableChange, options: &TableOptions) -> Result<P
             metadata_changes = true;
         }
     }
-    let upgraded = protocol::upgrade(state.protocol(), &table_schema);
+    let vectors_are_on = protocol::has_deletion_vectors(state.protocol(), &metadata);
+    let needs_vectors = !vectors_are_on && leaves_dead_rows(head, change);
+    if needs_vectors {
+        metadata_changes |= protocol::enable_deletion_vectors(&mut metadata, true);
+    } else if vectors_are_on && options.mode == Mode::CopyOnWrite {
+        // Others should not leave what this table's readers may not take.
+        metadata_changes |= protocol::enable_deletion_vectors(&mut metadata, false);
+    }
+    let upgraded = protocol::upgrade(state.protocol(), &table_schema, needs_vectors);
     actions.extend(upgraded.map(Action::from));
     actions.extend(metadata_changes.then(|| Action::from(metadata)));
 
@@ -224,6 +229,15 @@ fn plan(state: &State, change: &TableChange, options: &TableOptions) -> Result<P
     }
     actions.insert(0, commit_info(state, change, options, now_ms));
     Ok(Plan { actions, vectors, known })
+}
+
+/// Whether rows die in files that stay.
+fn leaves_dead_rows(head: &crate::log::Head, change: &TableChange) -> bool {
+    let mut dying = change.deleted.iter().filter(|(_, dying)| !dying.is_empty());
+    dying.any(|(path, dying)| {
+        let live = &head.files[path];
+        live.deleted.len() + dying.len() < live.file.rows
+    })
 }
 
 /// Writes memos into a table's properties; says whether that changed them.

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
 use lakebed_schemas::column::TableSchema;
+use lakebed_schemas::config::Mode;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -44,7 +45,8 @@ pub struct DeltaLog {
 }
 
 /// Opens the table at `storage`, or makes an empty one with this schema (see
-/// [`super::storage_schema`]). A table with a key can have deleted rows; one without cannot.
+/// [`super::storage_schema`]). A table with a key can have deleted rows
+/// in its files, unless they are rewritten ([`TableOptions::mode`]); one without cannot.
 ///
 /// # Errors
 /// When storage does not answer, or the table there is not ours to write.
@@ -92,6 +94,7 @@ pub async fn open_at(storage: &Storage, version: i64) -> Result<DeltaLog> {
         owner: String::new(),
         retention: Default::default(),
         catalog: Default::default(),
+        mode: Default::default(),
     };
     Ok(DeltaLog { frozen: true, ..DeltaLog::new(storage, options, state) })
 }
@@ -102,7 +105,7 @@ fn first_entry(
     schema: &TableSchema,
 ) -> Result<Vec<Action>> {
     let now = now_ms();
-    let deletion_vectors = !schema.key.is_empty();
+    let deletion_vectors = !schema.key.is_empty() && options.mode == Mode::MergeOnRead;
     let mut metadata = Metadata {
         id: Uuid::new_v4().to_string(),
         name: storage.location().rsplit('/').next().map(str::to_owned),
@@ -117,8 +120,7 @@ fn first_entry(
         .map_err(|e| Error::internal("could not write the key").with_source(e))?;
     metadata.configuration.insert(schema::KEY.to_owned(), Some(key));
     if deletion_vectors {
-        let property = "delta.enableDeletionVectors".to_owned();
-        metadata.configuration.insert(property, Some("true".to_owned()));
+        protocol::enable_deletion_vectors(&mut metadata, true);
     }
     if let Some(property) = partitions::property(schema)? {
         metadata.configuration.insert(partitions::PROPERTY.to_owned(), Some(property));

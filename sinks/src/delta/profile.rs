@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::actions::{Add, Metadata, Protocol, decode_path};
 use super::delta_log::{list_log, read_log};
-use crate::profile::{File, Found, Rule, TypeWords};
+use crate::profile::{DeadRows, File, Found, Rule, TypeWords};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
@@ -97,6 +97,9 @@ fn protocol(protocol: Option<&Protocol>, found: &mut Found) {
         found.breaks(Rule::ReaderVersion, "the protocol", format!("reader version {version}"));
     }
     for feature in protocol.reader_features.iter().flatten() {
+        if feature == "deletionVectors" {
+            found.dead_rows.push(("the protocol".to_owned(), DeadRows::Feature));
+        }
         if !READER_FEATURES.contains(&feature.as_str()) {
             found.breaks(Rule::ReaderFeature, "the protocol", format!("`{feature}`"));
         }
@@ -137,6 +140,9 @@ fn file(add: &Add, found: &mut Found) {
             found.files.push(File { path, size });
         }
         Err(_) => found.breaks(Rule::AbsolutePath, format!("`{}`", add.path), "an absolute path"),
+    }
+    if add.deletion_vector.is_some() {
+        found.dead_rows.push((format!("`{}`", add.path), DeadRows::DeletionVector));
     }
     let is_absolute = |vector: &super::actions::DeletionVector| vector.storage_type == "p";
     if add.deletion_vector.as_ref().is_some_and(is_absolute) {

@@ -8,6 +8,8 @@ use crate::{Error, Result};
 
 const DELETION_VECTORS: &str = "deletionVectors";
 const ZONELESS: &str = "timestampNtz";
+/// Property that lets writers use deletion vectors.
+const ENABLE: &str = "delta.enableDeletionVectors";
 /// Writer features under which what we do stays right. `invariants` may be listed, because Spark
 /// lists it, as long as no column has one; see [`super::schema::parse`].
 const WRITER_FEATURES: [&str; 4] = [DELETION_VECTORS, ZONELESS, "appendOnly", "invariants"];
@@ -38,16 +40,30 @@ pub(super) fn for_schema(schema: &TableSchema, deletion_vectors: bool) -> Protoc
     }
 }
 
-/// The protocol that `schema` needs on top of `protocol`; `None` if that one will do.
-pub(super) fn upgrade(protocol: &Protocol, schema: &TableSchema) -> Option<Protocol> {
-    if !has_zoneless(schema) || lists(&protocol.reader_features, ZONELESS) {
+/// The protocol that `schema` and deletion vectors, if asked for, need on top of `protocol`; `None`
+/// if that one will do.
+pub(super) fn upgrade(
+    protocol: &Protocol,
+    schema: &TableSchema,
+    deletion_vectors: bool,
+) -> Option<Protocol> {
+    let wanted = [(deletion_vectors, DELETION_VECTORS), (has_zoneless(schema), ZONELESS)];
+    let is_missing = |feature: &str| !lists(&protocol.reader_features, feature);
+    let missing: Vec<&str> = wanted
+        .into_iter()
+        .filter_map(|(is_wanted, feature)| is_wanted.then_some(feature))
+        .filter(|feature| is_missing(feature))
+        .collect();
+    if missing.is_empty() {
         return None;
     }
     let mut upgraded = protocol.clone();
     upgraded.min_reader_version = 3;
     upgraded.min_writer_version = 7;
     for features in [&mut upgraded.reader_features, &mut upgraded.writer_features] {
-        features.get_or_insert_default().push(ZONELESS.to_owned());
+        features
+            .get_or_insert_default()
+            .extend(missing.iter().map(|feature| (*feature).to_owned()));
     }
     Some(upgraded)
 }
@@ -58,8 +74,14 @@ fn lists(features: &Option<Vec<String>>, feature: &str) -> bool {
 
 /// Whether rows of a file may die in this table.
 pub(super) fn has_deletion_vectors(protocol: &Protocol, metadata: &Metadata) -> bool {
-    lists(&protocol.writer_features, DELETION_VECTORS)
-        && metadata.property("delta.enableDeletionVectors") == Some("true")
+    lists(&protocol.writer_features, DELETION_VECTORS) && metadata.property(ENABLE) == Some("true")
+}
+
+/// Says in the table's properties whether writers may use deletion vectors; answers whether that is
+/// new.
+pub(super) fn enable_deletion_vectors(metadata: &mut Metadata, on: bool) -> bool {
+    let before = metadata.configuration.insert(ENABLE.to_owned(), Some(on.to_string())).flatten();
+    before != Some(on.to_string())
 }
 
 /// Whether the table takes no deletes at all.
@@ -119,9 +141,12 @@ mod tests {
         assert_eq!(for_schema(&plain, false).min_reader_version, 1);
         assert_eq!(for_schema(&plain, true).reader_features, Some(vec![DELETION_VECTORS.into()]));
 
-        let upgraded = upgrade(&for_schema(&plain, false), &zoneless()).expect("upgrade");
+        let upgraded = upgrade(&for_schema(&plain, false), &zoneless(), false).expect("upgrade");
         assert_eq!(upgraded, for_schema(&zoneless(), false));
-        assert_eq!(upgrade(&upgraded, &zoneless()), None);
+        assert_eq!(upgrade(&upgraded, &zoneless(), false), None);
+        let vectors =
+            upgrade(&upgraded, &plain, true).and_then(|protocol| protocol.reader_features);
+        assert_eq!(vectors, Some(vec![ZONELESS.into(), DELETION_VECTORS.into()]));
     }
 
     #[test]

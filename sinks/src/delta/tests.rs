@@ -45,6 +45,10 @@ impl LogFactory for DeltaFactory {
 
 mod conformance {
     crate::conformance_tests!(crate::delta::tests::DeltaFactory);
+
+    mod copy_on_write {
+        crate::conformance_tests!(@copy_on_write crate::delta::tests::DeltaFactory);
+    }
 }
 
 fn options() -> TableOptions {
@@ -54,6 +58,7 @@ fn options() -> TableOptions {
         owner: "test".to_owned(),
         retention: Retention::default(),
         catalog: Default::default(),
+        mode: Default::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use super::manifests::{decode_list, decode_manifest};
 use super::pointer::Pointer;
 use super::state::Reader;
 use crate::catalog::Entry;
-use crate::profile::{File, Found, Rule, TypeWords};
+use crate::profile::{DeadRows, File, Found, Rule, TypeWords};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
@@ -137,6 +137,9 @@ fn file(storage: &Storage, reader: &Reader<'_>, entry: &ManifestEntryRef, found:
     let uri = entry.file_path();
     scheme(storage.location(), uri, found);
     let is_data = entry.content_type() == DataContentType::Data;
+    if !is_data {
+        found.dead_rows.push((format!("`{uri}`"), DeadRows::DeleteFile));
+    }
     if entry.file_format() != DataFileFormat::Parquet {
         let rule = if is_data { Rule::FileFormat } else { Rule::Deletes };
         found.breaks(rule, format!("`{uri}`"), format!("a file in {}", entry.file_format()));

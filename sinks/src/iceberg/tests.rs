@@ -54,6 +54,10 @@ impl LogFactory for Factory {
 
 crate::conformance_tests!(Factory);
 
+mod copy_on_write {
+    crate::conformance_tests!(@copy_on_write super::Factory);
+}
+
 async fn log(table: &Fixture<'_>) -> IcebergLog {
     let (storage, options) = (table.storage.clone(), table.table.clone());
     IcebergLog::create_or_open(storage, options, &silver_schema()).await.expect("opens")

@@ -8,6 +8,7 @@ mod local;
 mod probe;
 mod ranges;
 mod s3;
+mod upload;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use local::{local_error, write_durably};
 pub use probe::Probe;
 use ranges::{RANGES_PARALLEL, merge_ranges};
 pub use s3::{Encryption, S3Options};
+pub use upload::Upload;
 
 /// Requests and bytes, counted since the process started or [`Counters::take`] was called.
 #[derive(Debug, Default)]

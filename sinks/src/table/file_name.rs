@@ -5,12 +5,21 @@ use uuid::Uuid;
 
 /// Path of a new data file, relative to the table: `data/[<name>=<value>/…]t0-<partition>-<uuid>-<topic>.parquet`.
 ///
-/// `tier` is 0 for files straight from a batch. The topic is the last part, so that it may hold
+/// `tier` is 0 for files straight from a batch, 1 for those with rows of other files. The topic is the last part, so that it may hold
 /// anything a topic may (`[a-zA-Z0-9._-]`).
 pub fn data_file(tier: u8, tp: &TopicPartition, partition_folders: Option<&str>) -> String {
+    if tp.topic.is_empty() {
+        // Rows of files that others wrote: of any topic-partition, so the name tells none.
+        let name = format!("any-{}.parquet", Uuid::new_v4().simple());
+        return folder_and(partition_folders, &name);
+    }
     let name = format!("t{tier}-{}-{}-{}.parquet", tp.partition, Uuid::new_v4().simple(), tp.topic);
+    folder_and(partition_folders, &name)
+}
+
+fn folder_and(partition_folders: Option<&str>, name: &str) -> String {
     match partition_folders {
-        Some(folders) => format!("data/{folders}/{name}"),
+        Some(folder) => format!("data/{folder}/{name}"),
         None => format!("data/{name}"),
     }
 }
@@ -35,5 +44,6 @@ mod tests {
         assert_eq!(topic_partition(&data_file(0, &tp, None)), Some(tp.clone()));
         assert_eq!(topic_partition(&data_file(0, &tp, Some("_date=2026-01-31"))), Some(tp));
         assert_eq!(topic_partition("data/part-00000-x.snappy.parquet"), None);
+        assert_eq!(topic_partition(&data_file(1, &TopicPartition::new("", -1), None)), None);
     }
 }

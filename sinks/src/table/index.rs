@@ -59,6 +59,8 @@ pub struct KeyIndex {
     entries: HashTable<Entry>,
     slots: Vec<Slot>,
     ordinals: HashMap<String, u32>,
+    /// Ordinals that no entry has any more.
+    free: Vec<u32>,
     /// Older rows of keys that were found alive twice: to be deleted with the next commit.
     surplus: BTreeMap<String, RoaringBitmap>,
     /// The version that the answers are for.
@@ -86,11 +88,40 @@ impl KeyIndex {
 
     /// Makes room for a file; answers its ordinal.
     pub(crate) fn add_file(&mut self, file: Arc<DataFile>) -> Result<u32> {
-        let ordinal = u32::try_from(self.slots.len())
-            .map_err(|_| Error::internal("the key index has met 2³² files"))?;
-        self.ordinals.insert(file.path.clone(), ordinal);
-        self.slots.push(Slot { file: Some(file), dead: RoaringBitmap::new() });
+        let path = file.path.clone();
+        let slot = Slot { file: Some(file), dead: RoaringBitmap::new() };
+        let ordinal = match self.free.pop() {
+            Some(ordinal) => {
+                self.slots[ordinal as usize] = slot;
+                ordinal
+            }
+            None => {
+                self.slots.push(slot);
+                u32::try_from(self.slots.len() - 1)
+                    .map_err(|_| Error::internal("the key index has met 2³² files"))?
+            }
+        };
+        self.ordinals.insert(path, ordinal);
         Ok(ordinal)
+    }
+
+    /// These files have left, by path: `to` says of one, by its number among them, and a position
+    /// in it where that row is now, if anywhere. Looks at every key once.
+    pub(crate) fn relocate(&mut self, left: &[&str], to: impl Fn(usize, u32) -> Option<Location>) {
+        let mut which: Vec<Option<usize>> = vec![None; self.slots.len()];
+        for (at, path) in left.iter().enumerate() {
+            if let Some(ordinal) = self.ordinals.remove(*path) {
+                which[ordinal as usize] = Some(at);
+                self.slots[ordinal as usize] = Slot { file: None, dead: RoaringBitmap::new() };
+                self.free.push(ordinal);
+            }
+        }
+        self.entries.retain(|entry| {
+            let Some(at) = which[entry.ordinal as usize] else { return true };
+            let Some(place) = to(at, entry.position) else { return false };
+            (entry.ordinal, entry.position) = (place.ordinal, place.position);
+            true
+        });
     }
 
     /// The row with this key hash is now here; answers where it was.

@@ -1,13 +1,15 @@
 //! Rows in files, whatever the format: what a batch is, and the tables that take one.
 //!
 //! [`append`] is bronze: every row is new. [`upsert`] is silver: every row is looked up in the key
-//! [`index`], its old position dies and the new row lands in a new file. Both stage durable files
+//! [`index`], its old position dies, or the file that holds it is written anew without it, and the
+//! new row lands in a new file. Both stage durable files
 //! first and then [`settle`] one [`crate::log::TableChange`]: commit, and on conflict or silence
 //! find out what happened before anything else.
 
 pub mod append;
 pub mod arrow_values;
 mod column_stats;
+mod encoder;
 mod evolve;
 pub mod field_ids;
 pub mod file_name;
@@ -17,7 +19,10 @@ pub mod index;
 pub(crate) mod partitions;
 mod placeholders;
 pub mod reader;
+mod rewrite;
+mod rolling;
 pub mod settle;
+mod staged;
 mod sweep;
 mod truncate;
 pub mod upsert;
@@ -30,6 +35,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lakebed_schemas::column::TableSchema;
+use lakebed_schemas::config::Mode;
 use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
 use lakebed_schemas::value::Value;
 
@@ -42,6 +48,8 @@ pub struct WriteOptions {
     pub writer: writer::WriterOptions,
     /// Commits.
     pub settle: settle::SettleOptions,
+    /// How old rows go from silver.
+    pub mode: Mode,
 }
 
 /// Rows to add to bronze.
@@ -133,6 +141,8 @@ pub struct WriteStats {
     pub incomplete: u64,
     /// Rows that a sweep took, those of the batch itself included.
     pub swept: u64,
+    /// Rows that were in the table and have been written again, by copy-on-write.
+    pub copied: u64,
     /// Data files written.
     pub files: u64,
     /// Bytes of data files.

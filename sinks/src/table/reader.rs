@@ -256,19 +256,30 @@ impl Decoder {
         mut made: T,
         each: impl Fn(&mut T, RecordBatch) -> Result<()> + Send + Clone + 'static,
     ) -> Result<T> {
-        while let Some(reader) = self.next_group().await? {
-            let (each, columns, found) = (each.clone(), self.columns.clone(), self.found.clone());
-            let path = self.path.clone();
-            made = blocking(move || {
-                for batch in reader {
-                    let batch = batch.map_err(|e| unreadable(&path, e.into()))?;
-                    each(&mut made, columns.adapt(&batch, &found)?)?;
-                }
-                Ok(made)
-            })
-            .await?;
+        let mut is_more = true;
+        while is_more {
+            (made, is_more) = self.fold_group(made, each.clone()).await?;
         }
         Ok(made)
+    }
+
+    /// Calls `each` with every record batch of the next row group; says whether there was one.
+    async fn fold_group<T: Send + 'static>(
+        &mut self,
+        mut made: T,
+        each: impl Fn(&mut T, RecordBatch) -> Result<()> + Send + 'static,
+    ) -> Result<(T, bool)> {
+        let Some(reader) = self.next_group().await? else { return Ok((made, false)) };
+        let (columns, found, path) = (self.columns.clone(), self.found.clone(), self.path.clone());
+        let made = blocking(move || {
+            for batch in reader {
+                let batch = batch.map_err(|e| unreadable(&path, e.into()))?;
+                each(&mut made, columns.adapt(&batch, &found)?)?;
+            }
+            Ok(made)
+        })
+        .await?;
+        Ok((made, true))
     }
 
     /// The decoded batches of the next row group.
@@ -415,6 +426,44 @@ async fn rows_of(
         return Err(Error::corrupt(format!("`{}` gave too few rows", file.path)));
     }
     Ok(rows)
+}
+
+/// Chosen rows of one file in all columns of the table, row group by row group.
+pub(crate) struct Rows {
+    decoder: Decoder,
+}
+
+impl Rows {
+    /// Opens a file for its rows at `positions`.
+    ///
+    /// # Errors
+    /// When storage does not answer or the file is damaged.
+    pub(crate) async fn open(
+        storage: &Storage,
+        schema: &TableSchema,
+        file: &DataFile,
+        positions: &RoaringBitmap,
+    ) -> Result<Self> {
+        let open = OpenFile::open(storage, file, PageIndexPolicy::Optional).await?;
+        let is_all = positions.len() == file.rows;
+        let rows = (!is_all).then(|| selection(positions, file.rows));
+        let all: Vec<usize> = (0..schema.columns.len()).collect();
+        let columns = Columns::of(schema, &all);
+        Ok(Self { decoder: open.decode(columns, rows)? })
+    }
+
+    /// Calls `each` with every record batch of the next row group, on a blocking thread; says
+    /// whether there was one.
+    ///
+    /// # Errors
+    /// When storage does not answer, the file is damaged or `each` fails.
+    pub(crate) async fn next_group<T: Send + 'static>(
+        &mut self,
+        made: T,
+        each: impl Fn(&mut T, RecordBatch) -> Result<()> + Send + 'static,
+    ) -> Result<(T, bool)> {
+        self.decoder.fold_group(made, each).await
+    }
 }
 
 /// Selects the rows at `positions`.

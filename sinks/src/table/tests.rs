@@ -48,7 +48,8 @@ fn decimal(precision: u8) -> ColumnType {
 async fn stage(storage: &Storage, schema: &TableSchema, rows: Vec<Vec<Value>>) -> Arc<DataFile> {
     let rows =
         FileRows { topic_partition: TopicPartition::new("t", 0), partition: Vec::new(), rows };
-    let options = WriterOptions { row_group_rows: 1_000, parallel_max: 1 };
+    let options =
+        WriterOptions { row_group_rows: 1_000, parallel_max: 1, ..WriterOptions::default() };
     writer::stage(storage, &Arc::new(schema.clone()), &[Arc::new(rows)], &options)
         .await
         .expect("staged")

@@ -1,5 +1,5 @@
-//! Silver: one row for each key. Every key is looked up, its old position dies and its new row
-//! lands in a new file, in one commit.
+//! Silver: one row for each key. Every key is looked up, its old row goes and its new row lands in a
+//! new file, in one commit. How old rows go is [`super::staged`]'s.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -17,11 +17,12 @@ use super::grouping::Files;
 use super::index::{KeyIndex, Location};
 use super::placeholders;
 use super::settle::{Rebase, Rebased, Settled, Settler};
+use super::staged::{Dying, Staged};
 use super::sweep;
 use super::truncate::Taken;
-use super::writer::{self, FileRows};
+use super::writer::FileRows;
 use super::{UpsertBatch, WriteOptions, WriteStats, Written};
-use crate::log::{DataFile, Head, MaintenanceReport, TableChange, TableLog};
+use crate::log::{Head, MaintenanceReport, TableChange, TableLog};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
@@ -138,16 +139,18 @@ impl UpsertTable {
         let Some((mut plan, mut stats)) = self.plan(batch).await? else {
             return Ok(columns_overtaken());
         };
+        stats.swept = swept;
+        let mut stagings = 0;
         let files = loop {
-            let staged =
-                writer::stage(&self.storage, &plan.schema, &plan.files, &self.options.writer)
-                    .await?;
-            (stats.files, stats.swept) = (staged.len() as u64, swept);
-            stats.bytes = staged.iter().map(|file| file.size).sum();
+            let staged = self.stage(&plan).await?;
+            stagings += 1;
+            stats.files = staged.files().len() as u64;
+            stats.bytes = staged.files().iter().map(|file| file.size).sum();
+            stats.copied = staged.copied();
             let mut change = TableChange {
                 commit_id: Uuid::now_v7(),
                 delta: delta.clone(),
-                added: staged.clone(),
+                added: staged.files().to_vec(),
                 deleted: BTreeMap::new(),
                 removed: BTreeSet::new(),
                 schema: None,
@@ -155,8 +158,11 @@ impl UpsertTable {
                 notes: BTreeMap::new(),
                 memos: memos.clone(),
             };
-            plan.resolve(&self.index, self.settler.head(), &mut change);
-            let mut carry = Carry { storage: &self.storage, index: &mut self.index, plan: &plan };
+            if !plan.resolve(&staged, &self.index, self.settler.head(), &mut change) {
+                return Err(Error::internal("files were not written for the head that was seen"));
+            }
+            let (storage, index) = (&self.storage, &mut self.index);
+            let mut carry = Carry { storage, index, plan: &plan, staged: &staged };
             let settled = self.settler.settle(&mut change, &mut carry).await?;
             stats.unanswered += self.settler.unanswered();
             match settled {
@@ -165,6 +171,12 @@ impl UpsertTable {
                     break next_to_base.then_some((version, staged)).ok_or(version);
                 }
                 Settled::Overtaken => return Ok(Written::Overtaken),
+                Settled::Restage if stagings >= self.options.settle.attempts_max => {
+                    return Err(Error::unavailable(format!(
+                        "a batch was written {stagings} times, for a table that another writer \
+                         changes all the time"
+                    )));
+                }
                 Settled::Restage => match plan.carried_to(self.settler.log())? {
                     Some(carried) => plan = carried,
                     None => return Ok(columns_overtaken()),
@@ -180,6 +192,14 @@ impl UpsertTable {
             Err(version) => version,
         };
         Ok(Written::Committed { version, stats })
+    }
+
+    /// Writes the plan's files for the newest version seen.
+    async fn stage(&self, plan: &Plan) -> Result<Staged> {
+        let head = self.settler.head();
+        let dying = plan.dying(&self.index, head);
+        let rows = (&plan.schema, plan.files.as_slice());
+        Staged::write(&self.storage, head, dying, rows, &self.options).await
     }
 
     /// Has the rows go that the batch's sweeps take: those of the table by a delete each, and those
@@ -286,8 +306,20 @@ struct Plan {
 }
 
 impl Plan {
-    /// What the commit deletes, and the schema it sets, on this head.
-    fn resolve(&self, index: &KeyIndex, head: &Head, change: &mut TableChange) {
+    /// Makes `change` right for this head; `false` where other files have to be written for it.
+    fn resolve(
+        &self,
+        staged: &Staged,
+        index: &KeyIndex,
+        head: &Head,
+        change: &mut TableChange,
+    ) -> bool {
+        change.schema = (head.schema != *self.schema).then(|| self.schema.as_ref().clone());
+        staged.resolve(head, self.dying(index, head), change)
+    }
+
+    /// The rows that die with the batch, on this head.
+    fn dying(&self, index: &KeyIndex, head: &Head) -> Dying {
         let mut by_file: BTreeMap<u32, RoaringBitmap> = BTreeMap::new();
         for place in self.keys.iter().filter_map(|(hash, _)| index.find(*hash)) {
             by_file.entry(place.ordinal).or_default().insert(place.position);
@@ -301,8 +333,7 @@ impl Plan {
             *deleted.entry(path).or_default() |= rows;
         }
         deleted.retain(|_, rows| !rows.is_empty());
-        change.deleted = deleted;
-        change.schema = (head.schema != *self.schema).then(|| self.schema.as_ref().clone());
+        deleted
     }
 
     fn merged_into(&self, table: &TableSchema) -> Result<Option<evolve::Merged>> {
@@ -341,27 +372,15 @@ impl Plan {
 
     /// Tells the index where the keys are now. `version` is the plan's commit, right on top of the
     /// version that the index answers for.
-    fn enter(&self, index: &mut KeyIndex, staged: &[Arc<DataFile>], version: i64) {
+    fn enter(&self, index: &mut KeyIndex, staged: &Staged, version: i64) {
         if !self.taken.is_empty() {
             index.kill(|file, position| self.taken.has(file, position));
         }
-        let ordinals: Result<Vec<u32>> =
-            staged.iter().map(|file| index.add_file(file.clone())).collect();
         // Out of ordinals: the next sync starts again from nothing.
-        let Ok(ordinals) = ordinals else {
-            *index = KeyIndex::default();
-            return;
-        };
-        for (hash, place) in &self.keys {
-            match place {
-                Some((file, position)) => {
-                    let to = Location { ordinal: ordinals[*file], position: *position };
-                    index.insert(*hash, to);
-                }
-                None => index.remove(*hash),
-            }
+        match staged.enter(index, &self.keys) {
+            Ok(()) => index.advance(version),
+            Err(_) => *index = KeyIndex::default(),
         }
-        index.advance(version);
     }
 }
 
@@ -370,16 +389,16 @@ struct Carry<'a> {
     storage: &'a Storage,
     index: &'a mut KeyIndex,
     plan: &'a Plan,
+    staged: &'a Staged,
 }
 
 #[async_trait]
 impl Rebase for Carry<'_> {
     async fn rebase(&mut self, log: &dyn TableLog, change: &mut TableChange) -> Result<Rebased> {
         self.index.sync(self.storage, log.head()).await?;
-        if !self.plan.fits(log)? {
-            return Ok(Rebased::Restage);
-        }
-        self.plan.resolve(self.index, log.head(), change);
-        Ok(Rebased::Ready)
+        // What leaves may be there no more, or hold other rows: never the same files blindly.
+        let is_right =
+            self.plan.fits(log)? && self.plan.resolve(self.staged, self.index, log.head(), change);
+        Ok(if is_right { Rebased::Ready } else { Rebased::Restage })
     }
 }

@@ -7,19 +7,13 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::SchemaRef;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::Value;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
-use parquet::schema::types::ColumnPath;
 
 use super::arrow_values;
-use super::column_stats::{ColumnFacts, column_stats};
+use super::encoder::{Encoded, Encoder, is_mostly_distinct};
 use super::{file_name, partitions};
 use crate::failpoint;
 use crate::log::{ColumnStats, DataFile};
@@ -33,13 +27,17 @@ pub struct WriterOptions {
     pub row_group_rows: usize,
     /// Files of one batch that are encoded and uploaded at the same time, at most.
     pub parallel_max: usize,
+    /// Bytes of a file that is written anew, about: one that would be half as large again is cut.
+    pub file_bytes: u64,
 }
 
 impl Default for WriterOptions {
     /// 128 Ki rows a group, so that a large file can be split among readers; four files at once,
-    /// because an upload waits for the network while the next file is encoded.
+    /// because an upload waits for the network while the next file is encoded; 64 MiB a file, which
+    /// readers open gladly and which is what one changed row of it costs at most, twice, to write
+    /// anew.
     fn default() -> Self {
-        Self { row_group_rows: 128 * 1024, parallel_max: 4 }
+        Self { row_group_rows: 128 * 1024, parallel_max: 4, file_bytes: 64 << 20 }
     }
 }
 
@@ -103,8 +101,7 @@ async fn stage_one(
     let encoded = tokio::task::spawn_blocking(encode)
         .await
         .map_err(|e| Error::internal("the task that writes Parquet died").with_source(e))??;
-    let folders = partitions::folders(&schema, &file.partition)?;
-    let path = file_name::data_file(0, &file.topic_partition, folders.as_deref());
+    let path = path_of(&schema, 0, &file.topic_partition, &file.partition)?;
     let size = encoded.bytes.len() as u64;
     storage.put(&path, encoded.bytes).await?;
     failpoint::hit(failpoint::AMID_STAGE);
@@ -119,6 +116,17 @@ async fn stage_one(
     }))
 }
 
+/// Path of a new file of this tier.
+pub(super) fn path_of(
+    schema: &TableSchema,
+    tier: u8,
+    topic_partition: &TopicPartition,
+    partition: &[Value],
+) -> Result<String> {
+    let folders = partitions::folders(schema, partition)?;
+    Ok(file_name::data_file(tier, topic_partition, folders.as_deref()))
+}
+
 /// Rows handed to Arrow at once: enough to fill vectors, few enough to stay in cache.
 const CHUNK_ROWS: usize = 16 * 1024;
 
@@ -131,90 +139,22 @@ pub fn encode(
     rows: &[Vec<Value>],
     row_group_rows: usize,
 ) -> Result<EncodedFile> {
-    let arrow_schema = arrow_values::arrow_schema(schema);
-    let options = ArrowWriterOptions::new()
-        // Readers get their types from Parquet alone, the same in every language.
-        .with_skip_arrow_metadata(true)
-        .with_properties(properties(schema, rows, row_group_rows));
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new_with_options(&mut bytes, arrow_schema.clone(), options)
-        .map_err(could_not_encode)?;
-    let mut facts = vec![ColumnFacts::default(); schema.columns.len()];
+    let value =
+        |column: usize| move |row: usize| rows[row].get(column).cloned().unwrap_or(Value::Null);
+    let is_distinct = |column: usize| is_mostly_distinct(rows.len(), value(column));
+    let mut encoder = Encoder::new(Arc::new(schema.clone()), is_distinct, row_group_rows)?;
     for chunk in rows.chunks(CHUNK_ROWS) {
-        let batch = record_batch(schema, &arrow_schema, chunk)?;
-        facts.iter_mut().zip(batch.columns()).for_each(|(facts, column)| facts.add(column));
-        writer.write(&batch).map_err(could_not_encode)?;
+        encoder.write(&record_batch(schema, chunk)?)?;
     }
-    let metadata = writer.close().map_err(could_not_encode)?;
-    let stats = column_stats(schema, &metadata, &facts);
-    let split_offsets = metadata
-        .row_groups()
-        .iter()
-        .filter_map(|group| group.columns().iter().map(|chunk| chunk.byte_range().0).min())
-        .map(|offset| offset as i64)
-        .collect();
+    let Encoded { bytes, stats, split_offsets, .. } = encoder.finish()?;
     Ok(EncodedFile { bytes, stats, split_offsets })
-}
-
-fn could_not_encode(error: parquet::errors::ParquetError) -> Error {
-    Error::internal("could not encode a Parquet file").with_source(error)
-}
-
-fn properties(
-    schema: &TableSchema,
-    rows: &[Vec<Value>],
-    row_group_rows: usize,
-) -> WriterProperties {
-    let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(row_group_rows.max(1)))
-        // "<name> version <number>": Java readers distrust statistics of anything else.
-        .set_created_by(format!("lakebed version {}", env!("CARGO_PKG_VERSION")));
-    for (index, column) in schema.columns.iter().enumerate() {
-        if is_mostly_distinct(rows, index) {
-            let path = ColumnPath::from(column.name.clone());
-            properties = properties.set_column_dictionary_enabled(path, false);
-        }
-    }
-    properties.build()
-}
-
-/// Rows looked at to decide whether a column gets a dictionary.
-const SAMPLE_ROWS: usize = 128;
-
-/// Whether a dictionary of the column would hold nearly every value once: it then costs time and
-/// space and saves nothing.
-fn is_mostly_distinct(rows: &[Vec<Value>], column: usize) -> bool {
-    let step = rows.len().div_ceil(SAMPLE_ROWS).max(1);
-    let mut seen = std::collections::HashSet::with_capacity(SAMPLE_ROWS);
-    let mut values = 0;
-    let mut bytes = Vec::new();
-    for value in rows.iter().step_by(step).filter_map(|row| row.get(column)) {
-        let hash = match value {
-            Value::Null | Value::Boolean(_) | Value::List(_) | Value::Struct(_) => continue,
-            Value::Text(text) => xxhash_rust::xxh3::xxh3_64(text.as_bytes()),
-            Value::Binary(bytes) => xxhash_rust::xxh3::xxh3_64(bytes),
-            other => {
-                bytes.clear();
-                other.canonical(&mut bytes);
-                xxhash_rust::xxh3::xxh3_64(&bytes)
-            }
-        };
-        values += 1;
-        seen.insert(hash);
-    }
-    values >= SAMPLE_ROWS / 4 && seen.len() * 4 > values * 3
 }
 
 /// Rows as one record batch.
 ///
 /// # Errors
 /// `Internal` when a row does not fit the schema.
-fn record_batch(
-    schema: &TableSchema,
-    arrow_schema: &SchemaRef,
-    rows: &[Vec<Value>],
-) -> Result<RecordBatch> {
+pub(super) fn record_batch(schema: &TableSchema, rows: &[Vec<Value>]) -> Result<RecordBatch> {
     if let Some(row) = rows.iter().find(|row| row.len() != schema.columns.len()) {
         return Err(Error::internal(format!(
             "a row has {} values and its table {} columns",
@@ -230,6 +170,6 @@ fn record_batch(
         arrays.push(arrow_values::array(column, &cells)?);
     }
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
-    RecordBatch::try_new_with_options(arrow_schema.clone(), arrays, &options)
+    RecordBatch::try_new_with_options(arrow_values::arrow_schema(schema), arrays, &options)
         .map_err(|e| Error::internal("columns do not fit together").with_source(e))
 }

@@ -18,6 +18,15 @@ mod conformance {
     use super::{DeltaFactory, FORMAT, Partitioned};
 
     crate::conformance_tests!(@partitioned Partitioned { inner: DeltaFactory, format: FORMAT });
+
+    mod copy_on_write {
+        use super::*;
+
+        crate::conformance_tests!(@partitioned crate::conformance::CopyOnWrite(Partitioned {
+            inner: DeltaFactory,
+            format: FORMAT
+        }));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,6 +19,15 @@ mod conformance {
     use super::{FORMAT, Factory, Partitioned};
 
     crate::conformance_tests!(@partitioned Partitioned { inner: Factory, format: FORMAT });
+
+    mod copy_on_write {
+        use super::*;
+
+        crate::conformance_tests!(@partitioned crate::conformance::CopyOnWrite(Partitioned {
+            inner: Factory,
+            format: FORMAT
+        }));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
