@@ -268,7 +268,9 @@ async fn storage(storage: &Storage) -> Vec<Finding> {
         Err(error) => {
             vec![Finding::error(format!("the lake at {place} cannot be written to"), &error)]
         }
-        Ok(Probe::Unfit { what, next }) => vec![Finding::problem(what, next)],
+        Ok(Probe::Unfit { what, next } | Probe::Unanswered { what, next }) => {
+            vec![Finding::problem(what, next)]
+        }
         Ok(Probe::Enforced { undeleted }) => {
             let fit = format!("the lake at {place} is writable and enforces conditional puts");
             let undeleted = undeleted.map(|error| {

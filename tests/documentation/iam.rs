@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 
 const WRITER: &str = include_str!("../../docs/iam/writer.json");
 const READER: &str = include_str!("../../docs/iam/reader.json");
+const MAINTENANCE: &str = include_str!("../../docs/iam/maintenance.json");
 const MSK: &str = include_str!("../../docs/iam/msk.json");
 /// Every call to Glue's catalog is made here.
 const CALLS: &str = include_str!("../../sinks/src/catalog/glue/mod.rs");
@@ -56,6 +57,12 @@ fn the_policies_allow_what_the_program_calls() {
     let writing = ["AbortMultipartUpload", "DeleteObject", "GetObject", "ListBucket", "PutObject"];
     assert_eq!(of("s3:", &actions(WRITER)), store(&writing));
     assert_eq!(of("s3:", &actions(READER)), store(&["GetObject", "ListBucket"]));
+    let upkeep = actions(MAINTENANCE);
+    assert!(of("s3:", &actions(WRITER)).is_subset(&upkeep), "it rewrites and deletes as we do");
+    let mut tables = needed.clone();
+    // A table that is not there needs no upkeep.
+    assert!(tables.remove("glue:CreateTable"));
+    assert_eq!(of("glue:", &upkeep), tables);
     let kafka = actions(MSK);
     assert_eq!(of("kafka-cluster:", &kafka), kafka);
 }

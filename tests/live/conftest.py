@@ -14,7 +14,17 @@ import pytest
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))
 
-from parts import S3, Connect, Kafka, Lakebed, MariaDB, Postgres, Registry, RestCatalog  # noqa: E402
+from parts import (  # noqa: E402
+    S3,
+    Connect,
+    Kafka,
+    Lakebed,
+    MariaDB,
+    Postgres,
+    Registry,
+    RestCatalog,
+    Trino,
+)
 
 _numbers = itertools.count(1)
 
@@ -76,18 +86,38 @@ def rest_on_s3(s3):
 
 
 @pytest.fixture(scope="session")
-def connect(kafka):
-    with Connect(kafka) as part:
+def connect(kafka, postgres, mariadb):
+    """What the examples of connectors ask of the environment is the test's servers."""
+    variables = {
+        "SHOP_KAFKA": kafka.bootstrap,
+        "SHOP_POSTGRES_HOST": postgres.host,
+        "SHOP_POSTGRES_PORT": str(postgres.port),
+        "SHOP_POSTGRES_PASSWORD": "trusted anyway",
+        "SHOP_MYSQL_HOST": mariadb.host,
+        "SHOP_MYSQL_PORT": str(mariadb.port),
+        "SHOP_MYSQL_PASSWORD": "change me",
+    }
+    with Connect(kafka, variables) as part:
         yield part
 
 
 @pytest.fixture(scope="session")
-def spark():
+def spark(s3):
     """One Spark for all tables of a run: its start costs more than the reading."""
     from readers.with_spark import Spark
 
-    with Spark() as session:
+    with Spark(s3) as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def trino(s3):
+    """Not started: it takes long, so whoever needs it says early when (``spawn``). None where no Java
+    is new enough."""
+    part = Trino(s3) if Trino.is_possible() else None
+    yield part
+    if part is not None:
+        part.stop()
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """S3: credentials are found wherever AWS's own tools find them, and a lake that cannot hold commits is refused."""
 
+import json
 import threading
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import tables
-from parts import topics
+from parts import S3, topics
 from tables import Entry
 
 NOWHERE = {
@@ -24,9 +26,65 @@ def lake(s3, kafka, location, unique, **s3_settings):
     return config
 
 
-@pytest.mark.parametrize("way", ["configuration", "environment", "profile", "role"])
-def test_credentials_are_found(way, lakebed, kafka, s3, tmp_path, unique):
+class Giver(BaseHTTPRequestHandler):
+    """Gives credentials as EKS's pod identity does, and as an instance does (IMDSv2), to who shows what
+    it was told to show."""
+
+    protocol_version = "HTTP/1.1"
+    token = "shown"
+
+    def do_PUT(self):
+        self.answer(self.token, self.path == "/latest/api/token")
+
+    def do_GET(self):
+        ends = datetime.now(UTC) + timedelta(hours=1)
+        credentials = {
+            "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": S3.access_key,
+            "SecretAccessKey": S3.secret_key, "Token": "session",
+            "LastUpdated": "2026-01-01T00:00:00Z", "Expiration": ends.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }  # fmt: skip
+        roles = "/latest/meta-data/iam/security-credentials"
+        if self.path.startswith(roles):
+            self.answer(
+                json.dumps(credentials) if self.path.endswith("/lake") else "lake",
+                self.headers.get("x-aws-ec2-metadata-token") == self.token,
+            )
+        else:
+            self.answer(
+                json.dumps(credentials),
+                self.path == "/v1/credentials" and self.headers.get("Authorization") == self.token,
+            )
+
+    def answer(self, text, allowed):
+        body = text.encode() if allowed else b""
+        self.send_response(200 if allowed else 404)
+        self.send_header("Content-Length", str(len(body)))
+        # Of a token: how many seconds it is good for.
+        self.send_header("x-aws-ec2-metadata-token-ttl-seconds", "600")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def giver():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Giver) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["configuration", "environment", "profile", "role", "web identity", "pod identity", "instance"],
+)
+def test_credentials_are_found(way, lakebed, kafka, s3, giver, tmp_path, unique):
     bucket = s3.create_bucket(unique)
+    token = tmp_path / "token"
+    # EKS writes it anew from time to time, without a newline at its end.
+    token.write_text(Giver.token)
     profile = tmp_path / "credentials"
     profile.write_text(
         f"[lake]\naws_access_key_id = {s3.access_key}\naws_secret_access_key = {s3.secret_key}\n"
@@ -42,6 +100,26 @@ def test_credentials_are_found(way, lakebed, kafka, s3, tmp_path, unique):
         "role": (
             {"role_arn": "arn:aws:iam::000000000000:role/lake", "external_id": "ours"},
             {**in_environment, "AWS_ENDPOINT_URL_STS": s3.endpoint},
+        ),
+        # IRSA: what EKS puts into a pod whose service account has a role.
+        "web identity": (
+            {},
+            {
+                "AWS_WEB_IDENTITY_TOKEN_FILE": str(token),
+                "AWS_ROLE_ARN": "arn:aws:iam::000000000000:role/lake",
+                "AWS_ENDPOINT_URL_STS": s3.endpoint,
+            },
+        ),
+        "pod identity": (
+            {},
+            {
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{giver}/v1/credentials",
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(token),
+            },
+        ),
+        "instance": (
+            {},
+            {"AWS_EC2_METADATA_DISABLED": "false", "AWS_EC2_METADATA_SERVICE_ENDPOINT": giver},
         ),
     }[way]
     config = lake(s3, kafka, f"{bucket}/lake", unique, **settings)

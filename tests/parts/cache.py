@@ -14,6 +14,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from parts import java
+
 POMS = Path(__file__).parent / "poms"
 ARCHIVES = POMS / "archives"
 
@@ -56,7 +58,12 @@ def _copy_dependencies(pom: Path, into: Path) -> None:
 
 
 def _unpack(pom: Path, into: Path) -> None:
-    _maven(pom, "dependency:unpack", f"-DmarkersDirectory={into}/.markers", into)
+    # By tar: Maven's own unpacking makes empty files of hard links, which Trino's archive is full of.
+    into.mkdir()
+    _maven(pom, "dependency:copy", "-Dmdep.useBaseVersion=true", into)
+    for packed in into.glob("*.tar.gz"):
+        subprocess.run(["tar", "-xzf", packed, "-C", into], check=True, timeout=600)
+        packed.unlink()
 
 
 def _maven(pom: Path, goal: str, option: str, into: Path) -> None:
@@ -74,4 +81,6 @@ def fetch_all() -> None:
     for pom in sorted(POMS.glob("*.pom.xml")):
         print(jars(pom.name.removesuffix(".pom.xml")))
     for pom in sorted(ARCHIVES.glob("*.pom.xml")):
-        print(archive(pom.name.removesuffix(".pom.xml")))
+        # Large, and of no use where no Java is new enough for it.
+        if pom.name != "trino.pom.xml" or java.newest(java.TRINO_NEEDS) is not None:
+            print(archive(pom.name.removesuffix(".pom.xml")))

@@ -1,8 +1,10 @@
-"""Kafka Connect, one distributed worker, with Debezium for PostgreSQL and MariaDB, and Avro."""
+"""Kafka Connect, one distributed worker, with Debezium for PostgreSQL, MariaDB and MySQL, and Avro."""
 
 import json
 import time
 import zlib
+from collections.abc import Mapping
+from pathlib import Path
 
 import requests
 
@@ -14,7 +16,8 @@ from parts.postgres import Postgres
 from parts.process import Part, PartFailed, wait_until
 
 _HTTP_SECONDS = 30
-_PLUGINS = ("debezium-postgres", "debezium-mariadb", "apicurio-converter")
+_PLUGINS = ("debezium-postgres", "debezium-mariadb", "debezium-mysql", "apicurio-converter")
+EXAMPLES = Path(__file__).parents[2] / "examples" / "connectors"
 
 
 class Connect(Part):
@@ -22,9 +25,11 @@ class Connect(Part):
     # 8 s on an idle machine; several times that when both cores compile.
     start_seconds = 180.0
 
-    def __init__(self, kafka: Kafka) -> None:
+    def __init__(self, kafka: Kafka, variables: Mapping[str, str] | None = None) -> None:
+        """``variables`` of the environment may be asked for by connectors, if named ``SHOP_…``."""
         super().__init__()
         self.kafka = kafka
+        self.variables = dict(variables or {})
         self.jars = cache.jars("kafka")
         self.url = f"http://127.0.0.1:{free_port()}"
 
@@ -63,11 +68,16 @@ class Connect(Part):
             settings[f"{side}.converter"] = "org.apache.kafka.connect.json.JsonConverter"
             settings[f"{side}.converter.schemas.enable"] = "false"
             settings[f"{side}.converter.replace.null.with.default"] = "false"
-        self._settings_file.write_text(java.properties(settings))
+        # What users of the examples add to their worker.
+        providers = (EXAMPLES / "worker.properties").read_text()
+        self._settings_file.write_text(java.properties(settings) + providers)
 
     def command(self):
         main = "org.apache.kafka.connect.cli.ConnectDistributed"
         return java.java(self.jars, main, str(self._settings_file), heap="512m")
+
+    def environment(self):
+        return self.variables
 
     def is_ready(self) -> bool:
         try:

@@ -1,7 +1,10 @@
 """How the parts that are Java programs are started."""
 
 import os
+import re
 from pathlib import Path
+
+TRINO_NEEDS = 24
 
 # Small, quick to start, and no compiler threads that would take the test's two cores away.
 _SMALL_JVM = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"]
@@ -15,6 +18,16 @@ def home() -> Path | None:
         if path and (Path(path) / "bin" / "java").exists():
             return Path(path)
     return None
+
+
+def newest(at_least: int) -> Path | None:
+    """The newest JDK of this machine, where one is new enough."""
+    found = []
+    for release in Path("/usr/lib/jvm").glob("*/release"):
+        version = re.search(r'^JAVA_VERSION="(\d+)', release.read_text(), re.MULTILINE)
+        if version and int(version[1]) >= at_least:
+            found.append((int(version[1]), release.parent))
+    return max(found)[1] if found else None
 
 
 def java(jars: Path, main_class: str, *args: str, heap: str = "384m") -> list[str]:

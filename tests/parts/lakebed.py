@@ -164,7 +164,11 @@ class Lakebed:
 
     def _note(self, config: dict, args, env: dict[str, str] | None) -> None:
         if "lake" in config and (not args or args[0] == "run"):
-            self.lakes[json.dumps(config.get("lake"), sort_keys=True)] = (config, env)
+            self.remember(config, env)
+
+    def remember(self, config: dict, env: dict[str, str] | None = None) -> None:
+        """As a lake that whoever looks at all of them finds by this configuration."""
+        self.lakes[json.dumps(config.get("lake"), sort_keys=True)] = (config, env)
 
     @staticmethod
     def write_config(config: dict, file: Path) -> Path:

@@ -1,4 +1,5 @@
-"""Iceberg and Delta by Spark: one session for both formats and for all tables of a run."""
+"""Iceberg and Delta by Spark: one session for both formats and for all tables of a run, on local disk,
+on S3, and looked up in Glue."""
 
 import os
 import time
@@ -8,12 +9,14 @@ from pyspark.sql import SparkSession
 
 from parts import cache, java
 from parts.run_dir import part_dir
+from parts.s3 import S3
 from readers import places
 from readers.rows import Row, from_arrow
 
 
 class Spark:
-    def __init__(self) -> None:
+    def __init__(self, s3: S3) -> None:
+        self.s3 = s3
         self.start_seconds = 0.0
         self._session: SparkSession | None = None
 
@@ -25,8 +28,16 @@ class Spark:
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
         folder = part_dir("spark")
         jars = ",".join(str(jar) for jar in sorted(cache.jars("spark").glob("*.jar")))
+        aws = ":".join(str(jar) for jar in sorted(cache.jars("spark-aws").glob("*.jar")))
+        # Iceberg's client of Glue takes them from where all of AWS's tools do.
+        os.environ["AWS_ACCESS_KEY_ID"] = self.s3.access_key
+        os.environ["AWS_SECRET_ACCESS_KEY"] = self.s3.secret_key
+        os.environ["AWS_REGION"] = self.s3.region
         settings = {
             "spark.jars": jars,
+            "spark.driver.extraClassPath": aws,
+            **self._on_s3(),
+            **self._in_glue(),
             "spark.sql.extensions": ",".join(
                 [
                     "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
@@ -56,6 +67,35 @@ class Spark:
         self.start_seconds = time.monotonic() - began
         return self
 
+    def _on_s3(self) -> dict[str, str]:
+        return {
+            "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+            "spark.hadoop.fs.s3a.endpoint": self.s3.endpoint,
+            "spark.hadoop.fs.s3a.endpoint.region": self.s3.region,
+            "spark.hadoop.fs.s3a.path.style.access": "true",
+            "spark.hadoop.fs.s3a.access.key": self.s3.access_key,
+            "spark.hadoop.fs.s3a.secret.key": self.s3.secret_key,
+            "spark.hadoop.fs.s3a.connection.ssl.enabled": "false",
+        }
+
+    def _in_glue(self) -> dict[str, str]:
+        catalog = {
+            "type": "glue",
+            "io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
+            "warehouse": "s3://nowhere/",
+            "glue.endpoint": self.s3.endpoint,
+            "client.region": self.s3.region,
+            "s3.endpoint": self.s3.endpoint,
+            "s3.path-style-access": "true",
+            "s3.access-key-id": self.s3.access_key,
+            "s3.secret-access-key": self.s3.secret_key,
+        }
+        name = "spark.sql.catalog.glue"
+        return {
+            name: "org.apache.iceberg.spark.SparkCatalog",
+            **{f"{name}.{key}": value for key, value in catalog.items()},
+        }
+
     def __exit__(self, *_) -> None:
         self._session.stop()
         self._session = None
@@ -66,6 +106,9 @@ class Spark:
 
     def delta(self, place: str | Path) -> list[Row]:
         return self._read("delta", place)
+
+    def iceberg_in_glue(self, database: str, name: str) -> list[Row]:
+        return from_arrow(self._session.table(f"glue.`{database}`.`{name}`").toArrow())
 
     def rest(self, uri: str, name: str) -> list[Row]:
         """A table of a REST catalog, by its name there; on this machine's disk."""

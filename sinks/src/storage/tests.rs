@@ -1,5 +1,7 @@
 //! On local disk; what S3 does is shown by the tests on real parts.
 
+use std::sync::atomic::AtomicUsize;
+
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::{
@@ -19,35 +21,60 @@ pub(super) fn local() -> (tempfile::TempDir, Storage) {
 
 /// Storage that overwrites whatever it is asked.
 pub(super) fn careless() -> Storage {
-    let store: Arc<dyn ObjectStore> = Arc::new(Careless(InMemory::new()));
+    odd(Odd { inner: InMemory::new(), overwrites: true, unanswered: AtomicUsize::new(0) })
+}
+
+/// Storage that keeps what is there, but does not answer the first `puts`.
+pub(super) fn silent(puts: usize) -> Storage {
+    odd(Odd { inner: InMemory::new(), overwrites: false, unanswered: AtomicUsize::new(puts) })
+}
+
+fn odd(store: Odd) -> Storage {
+    let store: Arc<dyn ObjectStore> = Arc::new(store);
     Storage {
         once: store.clone(),
         store,
         prefix: Path::default(),
-        location: "s3://careless".to_owned(),
+        location: "s3://odd".to_owned(),
         local: false,
         counters: Arc::default(),
     }
 }
 
 #[derive(Debug)]
-struct Careless(InMemory);
+struct Odd {
+    inner: InMemory,
+    overwrites: bool,
+    /// Puts that will not be answered.
+    unanswered: AtomicUsize,
+}
 
-impl fmt::Display for Careless {
+impl fmt::Display for Odd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Careless")
+        f.write_str("Odd")
     }
 }
 
 #[async_trait::async_trait]
-impl ObjectStore for Careless {
+impl ObjectStore for Odd {
     async fn put_opts(
         &self,
         location: &Path,
         payload: PutPayload,
-        _: PutOptions,
+        options: PutOptions,
     ) -> object_store::Result<PutResult> {
-        self.0.put_opts(location, payload, PutOptions::default()).await
+        let left = |left: usize| left.checked_sub(1);
+        if self.unanswered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok() {
+            return Err(object_store::Error::Generic { store: "Odd", source: "silence".into() });
+        }
+        let options = if self.overwrites { PutOptions::default() } else { options };
+        match self.inner.put_opts(location, payload, options).await {
+            // As S3 says it.
+            Err(object_store::Error::AlreadyExists { path, source }) => {
+                Err(object_store::Error::Precondition { path, source })
+            }
+            answer => answer,
+        }
     }
 
     async fn put_multipart_opts(
@@ -55,7 +82,7 @@ impl ObjectStore for Careless {
         location: &Path,
         options: PutMultipartOptions,
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.0.put_multipart_opts(location, options).await
+        self.inner.put_multipart_opts(location, options).await
     }
 
     async fn get_opts(
@@ -63,22 +90,22 @@ impl ObjectStore for Careless {
         location: &Path,
         options: GetOptions,
     ) -> object_store::Result<GetResult> {
-        self.0.get_opts(location, options).await
+        self.inner.get_opts(location, options).await
     }
 
     fn delete_stream(
         &self,
         locations: BoxStream<'static, object_store::Result<Path>>,
     ) -> BoxStream<'static, object_store::Result<Path>> {
-        self.0.delete_stream(locations)
+        self.inner.delete_stream(locations)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.0.list(prefix)
+        self.inner.list(prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.0.list_with_delimiter(prefix).await
+        self.inner.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(
@@ -87,7 +114,7 @@ impl ObjectStore for Careless {
         to: &Path,
         options: CopyOptions,
     ) -> object_store::Result<()> {
-        self.0.copy_opts(from, to, options).await
+        self.inner.copy_opts(from, to, options).await
     }
 }
 
