@@ -216,5 +216,6 @@ def same(
     for row, other in zip(rows, wanted, strict=True):
         if null_arrays_are_empty:
             other = {n: [] if n in arrays and v is None else v for n, v in other.items()}
-        assert row == other, what
+        different = {n: (row.get(n), v) for n, v in other.items() if row.get(n) != v}
+        assert row == other, (what, different)
         assert [type(v) for v in row.values()] == [type(other[n]) for n in row], what
