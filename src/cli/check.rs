@@ -362,8 +362,26 @@ async fn one_table(lake: &Lake, path: &TablePath, configured: TableFormat) -> Fi
             }
             let head = table.log.head();
             let (rows, version) = (head.live_rows(), head.version);
-            Finding::Ok(format!("table `{path}`: version {version}, {rows} rows"))
+            refused_commits(lake, path).await.unwrap_or_else(|| {
+                Finding::Ok(format!("table `{path}`: version {version}, {rows} rows"))
+            })
         }
+    }
+}
+
+/// What a REST catalog says against commits to a table. Of the others only a commit tells.
+async fn refused_commits(lake: &Lake, path: &TablePath) -> Option<Finding> {
+    let Catalog::Rest(rest) = lake.catalog() else { return None };
+    match rest.table(&path.database, &path.name).may_commit().await {
+        Ok(true) => None,
+        Ok(false) => Some(Finding::problem(
+            format!("the REST catalog does not let us commit to table `{path}`"),
+            "allow it there: to change the table, and its properties",
+        )),
+        Err(error) => Some(Finding::error(
+            format!("the REST catalog does not say whether we may commit to table `{path}`"),
+            &error,
+        )),
     }
 }
 

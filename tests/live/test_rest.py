@@ -1,10 +1,13 @@
 """Tables in a real Iceberg REST catalog (Apache Iceberg's own, on disk and on S3): made, committed and
 shown as others expect; what others do to them in between stays."""
 
+from pathlib import Path
+
 import pytest
 import records
 import tables
 from parts import topics
+from parts.faulty_proxy import FaultyProxy
 from parts.run_dir import part_dir
 from readers import with_duckdb, with_pyiceberg
 from tables import Entry
@@ -121,6 +124,56 @@ def test_partitioned_tables_are_taken_as_they_are(lakebed, kafka, rest_on_disk, 
     assert [row["v"] for row in one] == ["8 moved"]
     bronze = theirs.load_table((f"{unique}_bronze", "t"))
     assert [str(field.transform) for field in bronze.spec().fields] == ["identity"]
+
+
+def test_lost_and_late_answers_write_nothing_twice(lakebed, kafka, rest_on_disk, unique):
+    config = config_of(kafka, rest_on_disk, unique, create_databases=True)
+    config["batch"] = {"max_rows": 2}
+    send(kafka, unique, 0, [({"id": 0, "v": "0"}, "c")])
+    lakebed.start(config, "run", "--until-caught-up").expect(0, 90)
+    faults = ["pass", "lost reply", ("done", 503), 503, "pass", "lost request", ("done", 409), 429]
+    send(kafka, unique, 1, [({"id": n % 5, "v": f"{n}"}, "u") for n in range(1, 33)])
+    theirs = with_pyiceberg.rest_catalog(rest_on_disk)
+    theirs.load_table((f"{unique}_silver", "t")).transaction().set_properties(
+        theirs="kept"
+    ).commit_transaction()
+    with FaultyProxy(rest_on_disk.uri, "/tables/t", faults) as proxy:
+        config["lake"]["catalog"]["uri"] = proxy.uri
+        lakebed.start(config, "run", "--until-caught-up").expect(0, 120)
+        config["lake"]["catalog"]["uri"] = rest_on_disk.uri
+    assert set(map(str, proxy.met)) == set(map(str, faults)), proxy.met
+
+    silver = theirs.load_table((f"{unique}_silver", "t"))
+    expected = {n % 5: (f"{n}",) for n in range(33)}
+    assert by_id(with_pyiceberg.rows(silver), "v") == expected
+    assert silver.properties["theirs"] == "kept"
+    bronze = with_pyiceberg.rows(theirs.load_table((f"{unique}_bronze", "t")))
+    assert sorted(row["_offset"] for row in bronze) == list(range(33))
+    commits = [s.summary["lakebed.commit-id"] for s in silver.metadata.snapshots]
+    assert len(set(commits)) == len(commits), "each commit is in once"
+    # What looks at all lakes of the run later looks at this one through the catalog itself.
+    assert lakebed.run(["check", "--all-tables"], config).returncode == 0
+    lakebed.start(config, "run", "--until-caught-up").expect(0, 90)
+
+
+def test_the_catalog_takes_away_what_commits_leave_behind(lakebed, kafka, rest_on_disk, unique):
+    config = config_of(kafka, rest_on_disk, unique, create_databases=True)
+    config["batch"] = {"max_rows": 1}
+    config["lake"]["bronze"] = False
+    send(kafka, unique, 0, [({"id": n % 7, "v": f"{n}"}, "u") for n in range(115)])
+    lakebed.start(config, "run", "--until-caught-up").expect(0, 120)
+
+    told = rest_on_disk.table(f"{unique}_silver", "t")["metadata"]
+    assert told["last-sequence-number"] >= 115
+    # They go ten at a time.
+    assert 100 <= len(told["snapshots"]) < 110
+    assert len(told["metadata-log"]) == 100
+    folder = Path(config["lake"]["location"]) / f"{unique}_silver" / "t" / "metadata"
+    files = list(folder.glob("*.metadata.json"))
+    assert len(files) <= 102, "the newest, those it names, and the one before"
+    silver = with_pyiceberg.rest_catalog(rest_on_disk).load_table((f"{unique}_silver", "t"))
+    expected = {n % 7: (f"{n}",) for n in range(115)}
+    assert by_id(with_pyiceberg.rows(silver), "v") == expected
 
 
 def place_of(config) -> str:

@@ -21,6 +21,8 @@ use crate::storage::Storage;
 use crate::{Error, ErrorKind, Result};
 
 const FOLDER: &str = "metadata";
+/// Old snapshots go together, when they are this part of those that stay.
+const EXPIRY_SHARE: usize = 10;
 /// Property by which catalogs delete the metadata files that the metadata no longer names.
 const DELETE_AFTER_COMMIT: &str = "write.metadata.delete-after-commit.enabled";
 
@@ -228,7 +230,14 @@ impl RestPointer {
 
     pub(super) async fn swap(&self, storage: &Storage, step: Step<'_>) -> Result<Swapped> {
         let requirements = updates::requirements(step.from, step.to);
-        let changes = updates::updates(step.from, step.to, &step.bytes)?;
+        let mut changes = updates::updates(step.from, step.to, &step.bytes)?;
+        if let Some(index) = changes.iter().position(is_expiry) {
+            if !is_worth_it(&changes[index], step.to) {
+                changes.remove(index);
+            } else if self.has_moved(storage, step.base).await? {
+                return Ok(Swapped::Conflict);
+            }
+        }
         let swapped = self.send(storage, &requirements, &changes).await?;
         Ok(match swapped {
             // Somebody else's version may have come between the commit and the answer.
@@ -239,6 +248,13 @@ impl RestPointer {
             }
             swapped => swapped,
         })
+    }
+
+    /// Whether anything has changed since `base`. No requirement can say that nobody has put a tag on
+    /// a snapshot that is about to go, and catalogs drop such tags.
+    async fn has_moved(&self, storage: &Storage, base: &Located) -> Result<bool> {
+        let uri = self.table.metadata_location().await?.unwrap_or_default();
+        Ok(path_of(storage, &uri) != base.path)
     }
 
     /// One commit.
@@ -274,15 +290,32 @@ fn top_level(metadata: &TableMetadata) -> Vec<(i32, &str)> {
     fields.iter().map(|field| (field.id, field.name.as_str())).collect()
 }
 
+/// Relative to the table where it lies there.
+fn path_of(storage: &Storage, uri: &str) -> String {
+    let path = Reader::new(storage, storage.location()).relative(uri);
+    path.unwrap_or_else(|_| uri.to_owned())
+}
+
+fn is_expiry(update: &TableUpdate) -> bool {
+    matches!(update, TableUpdate::RemoveSnapshots { .. })
+}
+
+/// Whether so many snapshots go that a look at the table first is worth it: a tenth of those that
+/// stay.
+fn is_worth_it(expiry: &TableUpdate, next: &TableMetadata) -> bool {
+    match expiry {
+        TableUpdate::RemoveSnapshots { snapshot_ids } => {
+            snapshot_ids.len() >= next.snapshots().len() / EXPIRY_SHARE
+        }
+        _ => true,
+    }
+}
+
 /// A table's metadata as its catalog has told it.
 fn answered(storage: &Storage, loaded: &Loaded) -> Result<Answered> {
     let uri = loaded.metadata_location.as_deref().unwrap_or_default();
     let (metadata, pinned) = metadata::decode(uri, &loaded.metadata)?;
-    let path = Reader::new(storage, storage.location()).relative(uri);
-    let located = Located {
-        version: metadata.last_sequence_number(),
-        path: path.unwrap_or_else(|_| uri.to_owned()),
-    };
+    let located = Located { version: metadata.last_sequence_number(), path: path_of(storage, uri) };
     Ok(Answered { located, metadata, pinned })
 }
 

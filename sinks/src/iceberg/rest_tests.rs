@@ -445,6 +445,49 @@ async fn old_snapshots_go_and_the_catalogs_files_stay() {
     factory.open(&table).await.expect("opens").expect("a table");
 }
 
+#[tokio::test]
+async fn whether_a_commit_would_be_let_in_is_asked_without_making_one() {
+    let factory = Factory::new();
+    let table = Fixture::new(&factory);
+    factory.create(&table).await.expect("made");
+    let before = factory.metadata(&table).await;
+    let entry = factory.catalog().await.table(DATABASE, &name(&table.storage));
+
+    assert!(entry.may_commit().await.expect("answered"));
+    let double = factory.double().await;
+    double.push("commit", Fault::Refused(403));
+    assert!(!entry.may_commit().await.expect("answered"));
+    double.push("commit", Fault::Refused(503));
+    assert_eq!(entry.may_commit().await.expect_err("no answer").kind(), ErrorKind::Unavailable);
+    assert_eq!(factory.metadata(&table).await, before);
+}
+
+/// No requirement can say that a snapshot which is about to go has no tag, so the table is looked at.
+#[tokio::test]
+async fn a_tag_that_came_in_between_keeps_its_snapshot() {
+    let factory = Factory::new();
+    let mut table = Fixture::new(&factory);
+    table.table.retention = Retention { versions_min: 3, age_min: Duration::ZERO };
+    let mut log = factory.create(&table).await.expect("made");
+    for n in 0..3 {
+        committed(log.commit(&change(vec![], delta(0, n, n + 1))).await);
+    }
+    let double = factory.double().await;
+    let oldest = factory.metadata(&table).await["snapshots"][0]["snapshot-id"].clone();
+    double.change(DATABASE, &name(&table.storage), &json!([
+        { "action": "set-snapshot-ref", "ref-name": "audit", "type": "tag", "snapshot-id": oldest },
+    ]));
+
+    let next = change(vec![], delta(0, 3, 4));
+    assert_eq!(log.commit(&next).await.expect("no error"), CommitOutcome::Conflict);
+    assert!(log.refresh().await.expect("refreshed"));
+    committed(log.commit(&next).await);
+
+    let metadata = factory.metadata(&table).await;
+    assert_eq!(metadata["refs"]["audit"]["snapshot-id"], oldest);
+    assert_eq!(metadata["snapshots"][0]["snapshot-id"], oldest);
+}
+
 /// What differs, and nothing else, makes the second version of the first by the library's own
 /// hand.
 #[tokio::test]

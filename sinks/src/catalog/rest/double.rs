@@ -280,7 +280,8 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Opti
         if request.method.is_empty() {
             let mut words = line.split_whitespace();
             request.method = words.next().unwrap_or_default().to_owned();
-            request.path = words.next().unwrap_or_default().to_owned();
+            let path = words.next().unwrap_or_default();
+            request.path = path.strip_suffix("?snapshots=refs").unwrap_or(path).to_owned();
             continue;
         }
         let Some((name, value)) = line.split_once(':') else { continue };

@@ -274,9 +274,12 @@ impl RestTable {
     /// # Errors
     /// When the catalog does not answer, or does not let us look.
     pub(crate) async fn load(&self) -> Result<Option<Loaded>> {
-        let url = self.url().await?;
+        self.load_from(&self.url().await?).await
+    }
+
+    async fn load_from(&self, url: &str) -> Result<Option<Loaded>> {
         let doing = || format!("could not load table `{self}` from the REST catalog");
-        let answer = self.rest.look_up(&url).await?;
+        let answer = self.rest.look_up(url).await?;
         match verdict(&answer) {
             Verdict::Done => Loaded::read(&answer.body()).map(Some).ok_or_else(|| {
                 Error::unavailable(format!("{}: its answer cannot be read", doing()))
@@ -284,6 +287,16 @@ impl RestTable {
             Verdict::Gone => Ok(None),
             _ => Err(failed(doing(), &answer)),
         }
+    }
+
+    /// Where the newest metadata file is; `None` where the table is not there, or has none.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) async fn metadata_location(&self) -> Result<Option<String>> {
+        // Without its snapshots, where the catalog knows how.
+        let url = format!("{}?snapshots=refs", self.url().await?);
+        Ok(self.load_from(&url).await?.and_then(|loaded| loaded.metadata_location))
     }
 
     /// Makes the table, or with `stage-create` only says what it would be; and its namespace if
@@ -322,6 +335,27 @@ impl RestTable {
             _ => error,
         })?;
         Ok(read_changed(done))
+    }
+
+    /// Whether the catalog would let us commit: asked with a commit that cannot be made, because it
+    /// requires another table, and that would change nothing.
+    ///
+    /// # Errors
+    /// When the catalog does not answer, or the login is refused.
+    pub async fn may_commit(&self) -> Result<bool> {
+        let body = json!({
+            "identifier": self.identifier(),
+            "requirements": [{ "type": "assert-table-uuid", "uuid": uuid::Uuid::nil() }],
+            "updates": [],
+        });
+        let answer = self.rest.post(&self.url().await?, &body).await?;
+        match verdict(&answer) {
+            Verdict::Denied => Ok(false),
+            Verdict::Login | Verdict::Retry | Verdict::Unknown => {
+                Err(failed(format!("could not ask whether `{self}` may be committed to"), &answer))
+            }
+            Verdict::Done | Verdict::Conflict | Verdict::Gone | Verdict::Invalid => Ok(true),
+        }
     }
 
     async fn url(&self) -> Result<String> {
