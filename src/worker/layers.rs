@@ -3,6 +3,7 @@
 //! The two layers are written at the same time and each owns its checkpoint. Silver does not exist
 //! until the first row tells its columns.
 
+mod beginnings;
 mod facts;
 
 use std::collections::BTreeMap;
@@ -28,9 +29,7 @@ use super::schema_texts::SchemaTexts;
 use super::sealed::Sealed;
 use super::starts::LateStarts;
 use crate::dead_letter::{DeadLetter, DeadLetters};
-use crate::group_metadata;
 use crate::metrics::{TableMetrics, TableState};
-use crate::source::{GroupOffset, View};
 
 /// Commits between two rounds of maintenance, and the longest time between them.
 const MAINTAIN_COMMITS: u32 = 20;
@@ -154,67 +153,6 @@ impl Layers {
         }
         self.tell_freshness();
         Ok(())
-    }
-
-    /// Decides where to begin in topics of which a layer holds nothing, if not at the beginning.
-    ///
-    /// # Errors
-    /// `Unavailable` when storage or the brokers do not answer.
-    pub async fn decide_starts(
-        &mut self,
-        partitions: &[TopicPartition],
-        view: &dyn View,
-    ) -> Result<(), Error> {
-        let bronze = self.bronze.as_ref().map(|table| &table.head().checkpoint);
-        let silver = self.silver.as_ref().map(|table| &table.head().checkpoint);
-        for (starts, checkpoint) in
-            [(&mut self.bronze_starts, bronze), (&mut self.silver_starts, silver)]
-        {
-            let Some(starts) = starts else { continue };
-            for tp in partitions {
-                if checkpoint.and_then(|checkpoint| checkpoint.next(tp)).is_none() {
-                    let topic = checkpoint.and_then(|checkpoint| checkpoint.topics.get(&tp.topic));
-                    let has_progress = topic.is_some_and(|topic| !topic.next.is_empty());
-                    starts.decide(&tp.topic, has_progress, view).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the group was told of a layer's table that is not there any more, in one of the
-    /// partitions; says which and what to do.
-    ///
-    /// # Errors
-    /// `Unavailable` when the brokers do not answer.
-    pub async fn find_lost(
-        &self,
-        partitions: &[TopicPartition],
-        view: &dyn View,
-    ) -> Result<Option<String>, Error> {
-        let layers = self.on();
-        let holds = |head: &Option<&Head>, tp: &TopicPartition| {
-            head.is_some_and(|head| head.checkpoint.next(tp).is_some())
-        };
-        let unknown: Vec<TopicPartition> = partitions
-            .iter()
-            .filter(|tp| layers.iter().any(|(_, head)| !holds(head, tp)))
-            .cloned()
-            .collect();
-        if unknown.is_empty() {
-            return Ok(None);
-        }
-        let told = view.group(&unknown).await.map_err(Error::unavailable)?;
-        for GroupOffset { tp, offset, metadata } in told {
-            for (place, head) in layers.iter().filter(|(_, head)| !holds(head, &tp)) {
-                let Some(named) = group_metadata::uuid_of(&metadata, &place.name) else { continue };
-                // The same table without an offset was rolled back: it is the truth.
-                if head.is_none_or(|head| head.uuid.to_string() != named) {
-                    return Ok(Some(lost(place, &named, &tp, offset)));
-                }
-            }
-        }
-        Ok(None)
     }
 
     /// The layers that there are, by name, with their UUIDs.
@@ -511,15 +449,6 @@ fn check_partitions(place: &LayerPlace, head: &Head, wanted: &[PartitionBy]) -> 
          partitions by an engine that can, such as Spark, while nothing writes to it)",
         place.name
     )))
-}
-
-fn lost(place: &LayerPlace, named: &str, tp: &TopicPartition, offset: i64) -> String {
-    format!(
-        "the consumer group says that table `{}` ({named}) holds {tp} up to offset {offset}, and \
-         that table is not there: restore it, check `lake.location` and `kafka.group_id`, or set \
-         `on_lost_table: start` to begin a new one where `start` says",
-        place.name
-    )
 }
 
 fn outcome_of(error: &Error) -> Outcome {
