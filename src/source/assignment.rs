@@ -119,6 +119,11 @@ impl Assignment {
         held.end_told.replace(next) != Some(next)
     }
 
+    /// What is read or about to be.
+    pub(super) fn ours(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.held.keys().chain(self.awaited.keys())
+    }
+
     /// What is read.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&TopicPartition, &Held)> {
         self.held.iter()

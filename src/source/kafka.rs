@@ -125,8 +125,7 @@ fn watcher(
     Ok(move || {
         let stopped = || {
             let stopped = sleep_unless_closing(&shared, look_every);
-            let assigned: Vec<_> =
-                lock(&shared.assignment).iter().map(|(tp, _)| tp.clone()).collect();
+            let assigned: Vec<_> = lock(&shared.assignment).ours().cloned().collect();
             *lock(&shared.bounds) = bounds_of(&client, assigned);
             let _ = control.send(Control::LookAtEnds);
             stopped

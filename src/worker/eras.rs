@@ -50,6 +50,19 @@ struct Topic {
     seen: Option<(i32, Instant)>,
 }
 
+impl Topic {
+    /// The last era whose partitions wait for nothing, and those after it.
+    fn eras(&self) -> &[Era] {
+        let base = self.eras.iter().rposition(|era| era.ends.is_empty());
+        &self.eras[base.unwrap_or(0)..]
+    }
+
+    /// Whether partitions of any era wait.
+    fn waits(&self) -> bool {
+        self.eras.last().is_some_and(|era| !era.ends.is_empty())
+    }
+}
+
 /// Why a partition is not read yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Hold {
@@ -127,13 +140,15 @@ impl Eras {
                 // A table that was begun before there were eras, or with one partition.
                 (None, Some(read)) => Era::new(read.min(count), BTreeMap::new()),
                 (None, None) => Era::new(count, BTreeMap::new()),
+                // No row is there that could be overtaken: the table was begun anew, perhaps.
+                (Some(last), None) if last < count || known.waits() => {
+                    Era::new(count, BTreeMap::new())
+                }
                 (Some(last), _) if last >= count => {
                     known.seen = None;
                     return Ok(());
                 }
-                // No row is there that could be overtaken.
-                (Some(_), None) => Era::new(count, BTreeMap::new()),
-                (Some(last), Some(_)) => {
+                (Some(last), _) => {
                     if !self.is_noticed(topic, known, last, count) {
                         return Ok(());
                     }
@@ -179,7 +194,7 @@ impl Eras {
         tp: &TopicPartition,
         stands: impl Fn(&TopicPartition) -> Option<i64>,
     ) -> Option<Hold> {
-        let eras = &self.topics.get(&tp.topic)?.eras;
+        let eras = self.topics.get(&tp.topic)?.eras();
         if eras.is_empty() {
             return None;
         }
@@ -195,7 +210,7 @@ impl Eras {
 
     /// Whether a partition was added to its topic while the table was kept.
     pub(super) fn is_added(&self, tp: &TopicPartition) -> bool {
-        let first = self.topics.get(&tp.topic).and_then(|topic| topic.eras.first());
+        let first = self.topics.get(&tp.topic).and_then(|topic| topic.eras().first());
         first.is_some_and(|era| tp.partition >= era.partitions)
     }
 

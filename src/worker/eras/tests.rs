@@ -127,6 +127,23 @@ async fn a_second_rise_waits_for_what_the_first_has_added() {
 }
 
 #[tokio::test]
+async fn a_table_that_is_begun_anew_waits_for_nothing_of_its_life_before() {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut before = eras(&folder, Duration::ZERO);
+    look(&mut before, None, &Ends::at(&[5, 5])).await;
+    look(&mut before, Some(2), &Ends::at(&[6, 6, 1])).await;
+    assert_eq!(held(&before, 3, &[]), [2]);
+    // The table is gone, and what lies beside it is not.
+    let mut eras = eras(&folder, Duration::ZERO);
+    look(&mut eras, None, &Ends::at(&[2, 2, 1])).await;
+    assert_eq!(held(&eras, 3, &[]), NONE);
+    assert!(!eras.is_added(&tp(2)));
+    look(&mut eras, Some(3), &Ends::at(&[3, 3, 2, 1])).await;
+    assert_eq!(held(&eras, 4, &[3, 3, 1]), [3]);
+    assert_eq!(held(&eras, 4, &[3, 3, 2]), NONE);
+}
+
+#[tokio::test]
 async fn tables_of_an_earlier_release_tell_what_they_have_read() {
     let folder = tempfile::tempdir().expect("folder");
     let mut eras = eras(&folder, Duration::ZERO);
