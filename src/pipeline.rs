@@ -98,6 +98,7 @@ pub async fn run(
         progress: Vec::new(),
         workers: Vec::new(),
         options,
+        partitions: BTreeMap::new(),
         ends: BTreeMap::new(),
         assigned: BTreeSet::new(),
         flush_asked: false,
@@ -133,6 +134,8 @@ struct Run {
     /// Workers by topic, found once.
     routes: BTreeMap<Arc<str>, Arc<[usize]>>,
     options: RunOptions,
+    /// How many partitions topics have, as the tables were told.
+    partitions: BTreeMap<String, usize>,
     /// Where each assigned partition ended when its end was first reached.
     ends: BTreeMap<TopicPartition, i64>,
     assigned: BTreeSet<TopicPartition>,

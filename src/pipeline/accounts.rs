@@ -8,9 +8,10 @@ use tracing::warn;
 use super::{Run, lower};
 use crate::group_metadata;
 use crate::source::GroupOffset;
+use crate::worker::Command;
 
 impl Run {
-    /// Sets the gauges and says that the loop is alive.
+    /// Sets the gauges, says that the loop is alive, and hands on what the source has looked up.
     pub(super) fn tick(&mut self) {
         self.health.beat("pipeline");
         let stats = self.source.stats();
@@ -28,6 +29,25 @@ impl Run {
             let stored = route.iter().map(|w| self.progress[*w].committed.next(tp));
             let low = stored.reduce(lower).flatten().map_or(*start, |next| next.offset);
             self.metrics.lag(tp, (end - low).max(0));
+        }
+        self.tell_partitions(stats.partitions);
+    }
+
+    /// Tells the tables of topics that have more partitions than they had: where none of those added
+    /// comes to this process, nothing else would.
+    fn tell_partitions(&mut self, partitions: BTreeMap<String, usize>) {
+        for (topic, count) in partitions {
+            if self.partitions.get(&topic) == Some(&count) {
+                continue;
+            }
+            let route = self.routes.get_key_value(topic.as_str());
+            if let Some((topic, route)) = route.map(|(topic, route)| (topic.clone(), route.clone()))
+            {
+                for worker in route.iter() {
+                    self.send(*worker, Command::Partitions { topic: topic.clone(), count });
+                }
+                self.partitions.insert(topic.to_string(), count);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Which topics there are that we want: asked for on the side, every few seconds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -16,44 +17,45 @@ pub type Wanted = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 /// How often topics are looked up, usually.
 pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// The wanted topics that exist, in order.
+/// The wanted topics that exist, with how many partitions each has.
 ///
 /// # Errors
 /// When no broker answers.
 pub(super) fn find<C: rdkafka::consumer::ConsumerContext>(
     client: &rdkafka::consumer::BaseConsumer<C>,
     wanted: &Wanted,
-) -> Result<Vec<String>, String> {
+) -> Result<BTreeMap<String, usize>, String> {
     let metadata = client.fetch_metadata(None, LOOKUP).map_err(|error| error.to_string())?;
-    let mut topics: Vec<String> = metadata
+    let topics = metadata
         .topics()
         .iter()
         .filter(|topic| topic.error().is_none() && !topic.partitions().is_empty())
-        .map(|topic| topic.name().to_owned())
-        .filter(|name| wanted(name))
-        .collect();
-    topics.sort();
-    Ok(topics)
+        .filter(|topic| wanted(topic.name()))
+        .map(|topic| (topic.name().to_owned(), topic.partitions().len()));
+    Ok(topics.collect())
 }
 
 /// Looks topics up whenever `stopped` has waited, until it says that it is over; tells when the set
-/// has changed.
+/// has changed, and `counted` each time how many partitions there are.
 pub(super) fn watch(
     client: &rdkafka::consumer::BaseConsumer,
     wanted: &Wanted,
     mut known: Vec<String>,
     control: &Sender<Control>,
+    counted: &dyn Fn(BTreeMap<String, usize>),
     stopped: &dyn Fn() -> bool,
 ) {
     while !stopped() {
         match find(client, wanted) {
-            Ok(topics) if topics != known => {
-                known.clone_from(&topics);
-                if control.send(Control::Topics(topics)).is_err() {
-                    return;
+            Ok(topics) => {
+                if !topics.keys().eq(&known) {
+                    known = topics.keys().cloned().collect();
+                    if control.send(Control::Topics(known.clone())).is_err() {
+                        return;
+                    }
                 }
+                counted(topics);
             }
-            Ok(_) => {}
             Err(error) => warn!(%error, "could not look up topics, will try again"),
         }
     }

@@ -62,6 +62,7 @@ impl KafkaSource {
         let topics = discovery::find(lookup.client(), &options.wanted).map_err(|error| {
             format!("no broker answers at `{}`: {error}", kafka.bootstrap_servers)
         })?;
+        let topics: Vec<String> = topics.into_keys().collect();
         info!(topics = topics.len(), group = %kafka.group_id, "reading");
         if topics.is_empty() {
             warn!("no topic matches yet; looking again every few seconds");
@@ -109,6 +110,7 @@ fn shared(
         resolved: Mutex::new(resolved),
         resolver,
         bounds: Mutex::new(BTreeMap::new()),
+        partitions: Mutex::new(BTreeMap::new()),
     }
 }
 
@@ -130,7 +132,8 @@ fn watcher(
             let _ = control.send(Control::LookAtEnds);
             stopped
         };
-        discovery::watch(&client, &wanted, known, &control, &stopped);
+        let counted = |partitions| *lock(&shared.partitions) = partitions;
+        discovery::watch(&client, &wanted, known, &control, &counted, &stopped);
     })
 }
 
@@ -168,6 +171,7 @@ impl Source for KafkaSource {
             paused: self.shared.paused.load(Ordering::Relaxed),
             out_bytes: self.shared.out_bytes.load(Ordering::Relaxed),
             bounds: lock(&self.shared.bounds).clone(),
+            partitions: lock(&self.shared.partitions).clone(),
         }
     }
 

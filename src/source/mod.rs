@@ -277,7 +277,7 @@ pub enum SourceEvent {
     Fatal(String),
 }
 
-/// Numbers for telemetry.
+/// What it has counted and looked up.
 #[derive(Debug, Clone, Default)]
 pub struct SourceStats {
     /// Rebalances since the start.
@@ -288,6 +288,8 @@ pub struct SourceStats {
     pub out_bytes: usize,
     /// First and next offset of the log of assigned partitions, as last looked up.
     pub bounds: BTreeMap<TopicPartition, (i64, i64)>,
+    /// How many partitions wanted topics have, as last looked up.
+    pub partitions: BTreeMap<String, usize>,
 }
 
 /// A partitioned, ordered stream of records that goes on from where tables stand.
@@ -305,7 +307,7 @@ pub trait Source: Send {
     fn set_budget(&mut self, bytes: usize);
     /// Reads partitions again: they are assigned anew, with a new generation.
     fn rewind(&mut self, partitions: &[TopicPartition]);
-    /// Numbers for telemetry.
+    /// What it has counted and looked up.
     fn stats(&self) -> SourceStats;
     /// The cluster from the side.
     fn view(&self) -> Arc<dyn View>;

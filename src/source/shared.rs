@@ -33,6 +33,8 @@ pub(super) struct Shared {
     pub(super) resolver: Sender<Resolved>,
     /// First and next offset of the log of assigned partitions, as last looked up.
     pub(super) bounds: Mutex<BTreeMap<TopicPartition, (i64, i64)>>,
+    /// How many partitions wanted topics have, as last looked up.
+    pub(super) partitions: Mutex<BTreeMap<String, usize>>,
 }
 
 /// Locks that were held by a thread that died are as good as any: the state is bookkeeping.

@@ -50,6 +50,11 @@ impl Lookout {
         self.partitions.insert(topic, count);
     }
 
+    /// How many partitions a topic has; 0 where that has not been told.
+    pub(super) fn partitions(&self, topic: &str) -> usize {
+        self.partitions.get(topic).copied().unwrap_or(0)
+    }
+
     /// Takes over what the tables tell of a partition that is read from where they stand.
     /// `is_added`: whether it was added to its topic while the tables were kept.
     pub(super) fn load(&mut self, tp: &TopicPartition, layers: &Layers, is_added: bool) {
@@ -94,7 +99,7 @@ impl Lookout {
             return;
         }
         if let Decoded::Change(event) = decoded {
-            let partitions = self.partitions.get(&tp.topic).copied().unwrap_or(0);
+            let partitions = self.partitions(&tp.topic);
             self.ghosts.take(tp, offset, event, partitions);
         }
         if self.invented_keys.see(tp, offset, decoded) {

@@ -38,6 +38,13 @@ pub enum Command {
         /// Of the assignment.
         generation: u64,
     },
+    /// A topic has so many partitions now.
+    Partitions {
+        /// Which.
+        topic: Arc<str>,
+        /// How many.
+        count: usize,
+    },
     /// The log does not go on where a table of the topic stands: what becomes of this one?
     Gap {
         /// What is wrong.

@@ -206,6 +206,7 @@ impl Worker {
             Command::Gap { gap, reply } => {
                 let _ = reply.send(self.decide_gap(&gap).await);
             }
+            Command::Partitions { topic, count } => self.open.notice_partitions(topic, count),
             Command::Drain => {
                 self.flush().await;
                 return Flow::End;

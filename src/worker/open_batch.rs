@@ -174,6 +174,13 @@ impl OpenBatch {
         }
     }
 
+    /// Notes that a topic has more partitions than it had.
+    pub(super) fn notice_partitions(&mut self, topic: Arc<str>, count: usize) {
+        if count > self.lookout.partitions(&topic) {
+            self.set_partitions(topic, count);
+        }
+    }
+
     /// Takes over the columns of silver as the table has them, unless rows in newer ones are open.
     pub(super) fn set_schema(&mut self, schema: Option<TableSchema>) {
         if let Some(silver) = &mut self.silver

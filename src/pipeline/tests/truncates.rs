@@ -136,3 +136,24 @@ async fn a_truncate_waits_until_all_partitions_are_read_here() {
     assert_eq!(ids(&world).await, [3]);
     assert_eq!(world.stop().await, RunEnd::Done);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncate_waits_for_partitions_that_were_added_and_went_to_another_process() {
+    let folder = tempfile::tempdir().expect("folder");
+    let world = World::start(&folder, &Setting::default());
+    world.assign(1, &[tp(0)]).await;
+    world.read(vec![insert(&tp(0), 0, 1, 100)]);
+    world.stands_at(SILVER, &tp(0), 1).await;
+    let asked = {
+        let mut told = world.told.lock().expect("lock");
+        told.stats.partitions = [(super::TOPIC.to_owned(), 2)].into();
+        told.stats_asked
+    };
+    // The second time, what was told the first time has been handed on.
+    let told = async || (world.told.lock().expect("lock").stats_asked > asked + 1).then_some(());
+    world.until(told).await;
+    world.read(vec![truncate(1, 500), insert(&tp(0), 2, 3, 510)]);
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    assert_eq!(ids(&world).await, [1]);
+    assert_eq!(world.stop().await, RunEnd::Done);
+}

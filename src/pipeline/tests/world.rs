@@ -47,6 +47,7 @@ pub(super) struct Told {
     /// Bytes that are out, as the pipeline accounts for them.
     pub(super) out: i64,
     pub(super) stats: SourceStats,
+    pub(super) stats_asked: usize,
 }
 
 /// The cluster as [`Told`] has it: the group remembers what it was told.
@@ -115,7 +116,9 @@ impl Source for Script {
     }
 
     fn stats(&self) -> SourceStats {
-        self.told.lock().expect("lock").stats.clone()
+        let mut told = self.told.lock().expect("lock");
+        told.stats_asked += 1;
+        told.stats.clone()
     }
 
     async fn close(&mut self) {}
