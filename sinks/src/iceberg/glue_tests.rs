@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lakebed_schemas::column::{Column, ColumnType, TableSchema};
+use lakebed_schemas::config::TableFormat;
 use serde_json::{Value as Json, json};
 use tokio::sync::OnceCell;
 
@@ -17,6 +18,7 @@ use crate::conformance::commits::change;
 use crate::conformance::fixture::{
     Fixture, batch, batch_of, commit, delta, expected, silver_schema,
 };
+use crate::conformance::partitions::{Partitioned, rows_move_between_partitions};
 use crate::log::{CommitOutcome, TableLog, TableOptions};
 use crate::storage::Storage;
 use crate::table::field_ids;
@@ -99,6 +101,12 @@ mod conformance {
     use super::Factory;
 
     crate::conformance_tests!(@behaviour Factory::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_a_partitioned_table_move() {
+    let factory = Partitioned { inner: Factory::new(), format: TableFormat::Iceberg };
+    rows_move_between_partitions(&factory).await;
 }
 
 fn committed(outcome: Result<CommitOutcome>) -> i64 {

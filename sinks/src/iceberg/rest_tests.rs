@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use iceberg::spec::TableMetadata;
 use lakebed_schemas::column::{Column, ColumnType, TableSchema};
+use lakebed_schemas::config::TableFormat;
 use serde_json::{Value as Json, json};
 use tokio::sync::OnceCell;
 
@@ -20,6 +21,7 @@ use crate::conformance::commits::change;
 use crate::conformance::fixture::{
     Fixture, batch, batch_of, commit, delta, expected, silver_schema, tp,
 };
+use crate::conformance::partitions::{Partitioned, rows_move_between_partitions};
 use crate::log::{CommitOutcome, Retention, TableLog, TableOptions};
 use crate::storage::Storage;
 use crate::table::field_ids;
@@ -112,6 +114,12 @@ mod conformance {
     use super::Factory;
 
     crate::conformance_tests!(@behaviour Factory::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_a_partitioned_table_move() {
+    let factory = Partitioned { inner: Factory::new(), format: TableFormat::Iceberg };
+    rows_move_between_partitions(&factory).await;
 }
 
 fn committed(outcome: Result<CommitOutcome>) -> i64 {

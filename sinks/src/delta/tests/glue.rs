@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lakebed_schemas::column::{Column, ColumnType, TableSchema};
+use lakebed_schemas::config::TableFormat;
 use serde_json::{Value as Json, json};
 use tokio::sync::OnceCell;
 
@@ -13,6 +14,7 @@ use crate::catalog::glue::{Glue, GlueOptions};
 use crate::conformance::LogFactory;
 use crate::conformance::commits::change;
 use crate::conformance::fixture::{Fixture, delta, silver_schema};
+use crate::conformance::partitions::{Partitioned, rows_move_between_partitions};
 use crate::log::{CommitOutcome, TableLog, TableOptions};
 use crate::storage::Storage;
 use crate::{Format, Result};
@@ -89,6 +91,19 @@ mod conformance {
     use super::Factory;
 
     crate::conformance_tests!(@behaviour Factory::new());
+}
+
+/// Partition columns are columns: Athena finds partitions by the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partitioned_table_has_no_partition_keys() {
+    let factory = Partitioned { inner: Factory::new(), format: TableFormat::Delta };
+    rows_move_between_partitions(&factory).await;
+    let entry = factory.inner.entry().await;
+    assert_eq!(entry["PartitionKeys"], json!([]));
+    let columns = columns(&entry);
+    let tail = &columns[columns.len() - 2..];
+    let told = |name: &str, kind: &str| (name.to_owned(), kind.to_owned());
+    assert_eq!(tail, [told("name_trunc", "string"), told("id_bucket", "bigint")]);
 }
 
 /// A commit that adds a column.

@@ -7,8 +7,11 @@ use lakebed_schemas::partition::PartitionField;
 use lakebed_schemas::value::{Value, key_hash};
 
 use super::{DeltaFactory, change};
+use crate::conformance::CopyOnWrite;
 use crate::conformance::fixture::{Fixture, all_rows, batch, commit, expected, silver_schema};
-use crate::conformance::partitions::{Partitioned, any_value_may_be_a_partition, partitioned};
+use crate::conformance::partitions::{
+    Partitioned, any_value_may_be_a_partition, partitioned, rows_move_between_partitions,
+};
 use crate::log::{CommitOutcome, DataFile};
 use crate::table::writer;
 
@@ -27,6 +30,12 @@ mod conformance {
             format: FORMAT
         }));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_move_where_files_are_rewritten() {
+    let factory = CopyOnWrite(Partitioned { inner: DeltaFactory, format: FORMAT });
+    rows_move_between_partitions(&factory).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,9 +7,11 @@ use lakebed_schemas::value::Value;
 use serde_json::json;
 
 use super::{Factory, loaded, store_changed};
-use crate::conformance::LogFactory;
+use crate::conformance::CopyOnWrite;
 use crate::conformance::fixture::{Fixture, batch, commit, expected, silver_schema};
-use crate::conformance::partitions::{Partitioned, any_value_may_be_a_partition, partitioned};
+use crate::conformance::partitions::{
+    Partitioned, any_value_may_be_a_partition, partitioned, rows_move_between_partitions,
+};
 use crate::iceberg::state::Reader;
 use crate::table::UpsertBatch;
 
@@ -28,6 +30,12 @@ mod conformance {
             format: FORMAT
         }));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_move_where_files_are_rewritten() {
+    let factory = CopyOnWrite(Partitioned { inner: Factory, format: FORMAT });
+    rows_move_between_partitions(&factory).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,5 +188,4 @@ async fn a_spec_that_lakebed_does_not_write_is_refused() {
     let error = silver.write(batch(1, &[(2, Some("two"))])).await.expect_err("refused");
     assert!(error.to_string().contains("partition spec"), "{error}");
     assert_eq!(table.names().await, expected(&[(1, "one")]));
-    let _: &dyn LogFactory = &Factory;
 }
