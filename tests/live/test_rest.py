@@ -104,10 +104,12 @@ def test_a_rest_catalog_goes_on_over_what_others_commit(lakebed, kafka, catalog,
     assert checked.returncode == 0, checked
 
 
-def test_partitioned_tables_are_taken_as_they_are(lakebed, kafka, rest_on_disk, unique):
-    """The catalog takes our partition specs as they are, and others read by them."""
+def test_partitioned_and_rewritten_tables_are_taken_as_they_are(lakebed, kafka, rest_on_disk, unique):
+    """The catalog takes our partition specs and snapshots that replace files, and others read them."""
     config = config_of(kafka, rest_on_disk, unique, create_databases=True)
     config["tables"][0]["partition_by"] = ["bucket(4, id)", "truncate(1, v)"]
+    rewritten = {"name": "rewritten", "mode": "copy-on-write"}
+    config["tables"].append({"topic": f"{unique}.public.t", "format": "iceberg", **rewritten})
     send(kafka, unique, 0, [({"id": n, "v": f"{n} first"}, "c") for n in range(20)])
     lakebed.start(config, "run", "--until-caught-up").expect(0, 90)
     moved = [({"id": n, "v": f"{(n + 1) % 10} moved"}, "u") for n in range(10)]
@@ -120,6 +122,9 @@ def test_partitioned_tables_are_taken_as_they_are(lakebed, kafka, rest_on_disk, 
     assert transforms == ["bucket[4]", "truncate[1]"]
     expected = {n: (f"{(n + 1) % 10} moved" if n < 10 else f"{n} first",) for n in range(20)}
     assert by_id(with_pyiceberg.rows(silver), "v") == expected
+    rewritten = theirs.load_table((f"{unique}_silver", "rewritten"))
+    assert by_id(with_pyiceberg.rows(rewritten), "v") == expected
+    assert not any(task.delete_files for task in rewritten.scan().plan_files())
     one = silver.scan(row_filter="id = 7").to_arrow().to_pylist()
     assert [row["v"] for row in one] == ["8 moved"]
     bronze = theirs.load_table((f"{unique}_bronze", "t"))
