@@ -15,8 +15,8 @@ pub(super) fn told(entry: &ResolvedTable) -> Option<String> {
         Mode::MergeOnRead if entry.readers.is_empty() => return None,
         Mode::MergeOnRead => ("merge-on-read", String::new()),
         Mode::CopyOnWrite => {
-            let age = humantime(entry.batch.age_max);
-            ("copy-on-write", format!("; a commit at least every {age} of a busy source"))
+            let (age, rows) = (humantime(entry.batch.age_max), entry.batch.rows_max);
+            ("copy-on-write", format!("; commits after {age}, or sooner with {rows} records"))
         }
     };
     entry.layers.silver.as_ref()?;

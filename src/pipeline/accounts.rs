@@ -19,6 +19,10 @@ impl Run {
         self.metrics.assigned(self.assigned.len());
         self.metrics.buffer_bytes(stats.out_bytes);
         self.metrics.partitions_paused(if stats.paused { self.assigned.len() } else { 0 });
+        if stats.paused {
+            // Each table's open batch may be far from its own bounds, all of them together are not.
+            (0..self.workers.len()).for_each(|worker| self.send(worker, Command::Relieve));
+        }
         let memory = self.options.memory;
         self.metrics.memory(memory.max(), memory.taken(self.kept_bytes(), stats.out_bytes));
         for (tp, (start, end)) in &stats.bounds {

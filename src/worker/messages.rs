@@ -54,6 +54,9 @@ pub enum Command {
     },
     /// Commit what is open now.
     Flush,
+    /// Memory is short, and nothing is read until some of it is free: commit what has been open for
+    /// a while, though it may be neither full nor old enough.
+    Relieve,
     /// Commit what is open and end.
     Drain,
 }

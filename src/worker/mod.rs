@@ -57,6 +57,10 @@ use crate::source::Message;
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
 
+/// A batch that has been open this long is committed when memory is short: it may be what takes it,
+/// and waits for records that nobody reads.
+const RELIEF_AGE: Duration = Duration::from_secs(5);
+
 /// How long a flush may wait for the second half of a key change that is in the log already.
 const KEY_CHANGE_WAIT: Duration = Duration::from_secs(5);
 
@@ -220,6 +224,11 @@ impl Worker {
             Command::EndOfPartition { tp, next_offset, generation } => {
                 self.intake.push(Taken::End { tp, next_offset, generation });
                 self.take_in().await;
+            }
+            Command::Relieve => {
+                if self.open.age() >= RELIEF_AGE {
+                    self.flush().await;
+                }
             }
             Command::Flush => {
                 self.flush().await;

@@ -1,5 +1,5 @@
 //! Silver: one row for each key. Every key is looked up, its old row goes and its new row lands in a
-//! new file, in one commit. How old rows go is `staged`'s.
+//! new file, in one commit. How old rows go, `staged` knows.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
