@@ -64,7 +64,6 @@ def both(kafka, tmp_path_factory) -> Both:
     entries = [Entry(TOPIC, name(mode, kind), kind) for mode, kind in TABLES]
     batch = {"max_age": "60s", "max_rows": 700}
     config = tables.config(kafka.lakebed_config(), location, entries, "modes", batch=batch)
-    config["lake"]["bronze"] = False
     for entry, (mode, _) in zip(config["tables"], TABLES, strict=True):
         # The slower cadence of copy-on-write is its default; here it is to commit as often.
         entry.update(mode=mode, batch=batch)
