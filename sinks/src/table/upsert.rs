@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lakebed_schemas::column::TableSchema;
-use lakebed_schemas::position::{Checkpoint, Fit};
+use lakebed_schemas::position::{Checkpoint, CheckpointDelta, Fit};
 use lakebed_schemas::value::{Value, key_hash};
 use roaring::RoaringBitmap;
 use tracing::warn;
@@ -147,17 +147,8 @@ impl UpsertTable {
             stats.files = staged.files().len() as u64;
             stats.bytes = staged.files().iter().map(|file| file.size).sum();
             stats.copied = staged.copied();
-            let mut change = TableChange {
-                commit_id: Uuid::now_v7(),
-                delta: delta.clone(),
-                added: staged.files().to_vec(),
-                deleted: BTreeMap::new(),
-                removed: BTreeSet::new(),
-                schema: None,
-                freshness,
-                notes: BTreeMap::new(),
-                memos: memos.clone(),
-            };
+            let mut change =
+                TableChange { freshness, memos: memos.clone(), ..adding(&staged, delta.clone()) };
             if !plan.resolve(&staged, &self.index, self.settler.head(), &mut change) {
                 return Err(Error::internal("files were not written for the head that was seen"));
             }
@@ -266,6 +257,21 @@ impl UpsertTable {
         let known = head.schema.columns.len();
         let plan = Plan { schema, known, taken, keys, files: files.into_vec() };
         Ok(Some((plan, stats)))
+    }
+}
+
+/// A change that adds what is staged, and takes nothing away yet.
+fn adding(staged: &Staged, delta: CheckpointDelta) -> TableChange {
+    TableChange {
+        commit_id: Uuid::now_v7(),
+        delta,
+        added: staged.files().to_vec(),
+        deleted: BTreeMap::new(),
+        removed: BTreeSet::new(),
+        schema: None,
+        freshness: None,
+        notes: BTreeMap::new(),
+        memos: BTreeMap::new(),
     }
 }
 
