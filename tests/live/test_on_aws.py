@@ -15,7 +15,7 @@ import pytest
 import tables
 import workload
 from parts import Lakebed, topics
-from parts.faults import FAULTS, Faults
+from parts.faults import OF_CHANGES, THROTTLED, BadDay
 from parts.process import wait_until
 from readers import with_deltalake, with_duckdb, with_pyiceberg, with_trino
 from readers.compare import compare, problems
@@ -57,7 +57,7 @@ class OnAws:
     lanes: dict[str, Lane]
     source: dict[str, object]  # by name of the table
     records: dict[str, list[topics.Record]]
-    faults: Faults
+    faults: BadDay
     throttled: int
     commits_in_between: int
     theirs: dict[str, set[str]]  # properties that somebody else has committed, by table
@@ -126,7 +126,7 @@ def on_aws(kafka, postgres, mariadb, connect, s3, trino):
     names = [shop.topic(table) for shop in shops for table in TABLES]
     wait_until(lambda: set(names) <= set(topics.topics(kafka)), 60, "topics of the snapshots")
     program = Lakebed()
-    with Faults(s3, seed) as faults:
+    with BadDay(s3, seed) as faults:
         lanes = [lane(kafka, s3, faults.endpoint, kind, shops) for kind in FORMATS]
         somebody = Somebody(s3, lanes[0])
         try:
@@ -149,7 +149,7 @@ def on_aws(kafka, postgres, mariadb, connect, s3, trino):
         shop.end()
 
 
-def through_a_bad_day(program, lanes, shops, faults: Faults, somebody: Somebody, trino):
+def through_a_bad_day(program, lanes, shops, faults: BadDay, somebody: Somebody, trino):
     """How many requests were throttled, and how many commits were made meanwhile."""
     first, second = (
         workload.InBackground(lambda stopping, shop=shop: shop.load(stopping, CHANGES_PER_SECOND))
@@ -167,7 +167,7 @@ def through_a_bad_day(program, lanes, shops, faults: Faults, somebody: Somebody,
         before = [commits(each) for each in running]
         time.sleep(THROTTLED_SECONDS)
         between = sum(commits(each) for each in running) - sum(before)
-        throttled = sum(n for (_, fault), n in faults.counts.items() if fault == "throttled")
+        throttled = sum(n for (_, fault), n in faults.counts.items() if fault == THROTTLED)
         faults.throttling = False
         for each, count in zip(running, before, strict=True):
             wait_for_commits(each, count)
@@ -203,9 +203,9 @@ def test_the_day_was_bad_enough(on_aws):
     counts = on_aws.faults.counts
     print(f"requests: {dict(counts)}; throttled in {THROTTLED_SECONDS} s: {on_aws.throttled}")
     print(f"committed by somebody else: { {n: len(p) for n, p in on_aws.theirs.items()} }")
-    for fault in FAULTS:
+    for fault in OF_CHANGES:
         assert counts["s3", fault] >= 2, counts
-    assert sum(counts["glue", fault] for fault in FAULTS) >= 3, counts
+    assert sum(counts["glue", fault] for fault in OF_CHANGES) >= 3, counts
     assert on_aws.throttled > 20 and on_aws.commits_in_between == 0
     for lane_ in on_aws.lanes.values():
         assert lane_.kills == list(STEPS)

@@ -7,7 +7,7 @@ import pytest
 import records
 import tables
 from parts import topics
-from parts.faulty_proxy import FaultyProxy
+from parts.faults import LOST_REPLY, LOST_REQUEST, PASS, Answer, Scripted
 from parts.run_dir import part_dir
 from readers import with_duckdb, with_pyiceberg
 from tables import Entry
@@ -136,17 +136,20 @@ def test_lost_and_late_answers_write_nothing_twice(lakebed, kafka, rest_on_disk,
     config["batch"] = {"max_rows": 2}
     send(kafka, unique, 0, [({"id": 0, "v": "0"}, "c")])
     lakebed.start(config, "run", "--until-caught-up").expect(0, 90)
-    faults = ["pass", "lost reply", ("done", 503), 503, "pass", "lost request", ("done", 409), 429]
+    faults = [
+        PASS, LOST_REPLY, Answer(503, after_effect=True), Answer(503),
+        PASS, LOST_REQUEST, Answer(409, after_effect=True), Answer(429),
+    ]  # fmt: skip
     send(kafka, unique, 1, [({"id": n % 5, "v": f"{n}"}, "u") for n in range(1, 33)])
     theirs = with_pyiceberg.rest_catalog(rest_on_disk)
     theirs.load_table((f"{unique}_silver", "t")).transaction().set_properties(
         theirs="kept"
     ).commit_transaction()
-    with FaultyProxy(rest_on_disk.uri, "/tables/t", faults) as proxy:
-        config["lake"]["catalog"]["uri"] = proxy.uri
+    with Scripted(rest_on_disk.uri, "/tables/t", faults) as proxy:
+        config["lake"]["catalog"]["uri"] = proxy.endpoint
         lakebed.start(config, "run", "--until-caught-up").expect(0, 120)
         config["lake"]["catalog"]["uri"] = rest_on_disk.uri
-    assert set(map(str, proxy.met)) == set(map(str, faults)), proxy.met
+    assert set(proxy.met) == set(faults), proxy.met
 
     silver = theirs.load_table((f"{unique}_silver", "t"))
     expected = {n % 5: (f"{n}",) for n in range(33)}

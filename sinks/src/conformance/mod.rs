@@ -7,6 +7,8 @@
 pub mod commits;
 pub mod cost;
 pub mod fixture;
+#[cfg(test)]
+pub(crate) mod in_catalog;
 pub mod modes;
 pub mod partitions;
 pub mod rewrites;

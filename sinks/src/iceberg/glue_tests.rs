@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lakebed_schemas::column::{Column, ColumnType, TableSchema};
+use lakebed_schemas::column::{Column, ColumnType};
 use lakebed_schemas::config::TableFormat;
 use serde_json::{Value as Json, json};
 use tokio::sync::OnceCell;
@@ -13,16 +13,16 @@ use super::log::IcebergLog;
 use crate::catalog::Entry;
 use crate::catalog::glue::double::{Fault, GlueDouble};
 use crate::catalog::glue::{Glue, GlueOptions};
-use crate::conformance::LogFactory;
 use crate::conformance::commits::change;
 use crate::conformance::fixture::{
     Fixture, batch, batch_of, commit, delta, expected, silver_schema,
 };
+use crate::conformance::in_catalog::{InCatalog, committed, name};
 use crate::conformance::partitions::{Partitioned, rows_move_between_partitions};
-use crate::log::{CommitOutcome, TableLog, TableOptions};
+use crate::log::{CommitOutcome, TableLog};
 use crate::storage::Storage;
 use crate::table::field_ids;
-use crate::{ErrorKind, Result};
+use crate::{ErrorKind, Format, Result};
 
 const DATABASE: &str = "silver";
 
@@ -45,21 +45,13 @@ impl Factory {
         self.glue.get_or_init(|| GlueDouble::start(&[DATABASE])).await
     }
 
-    /// The options for the table at this place.
-    async fn placed(&self, storage: &Storage, options: &TableOptions) -> TableOptions {
-        let glue = self.glue().await;
-        let catalog = self.catalog.get_or_init(|| glue.catalog(self.options.clone())).await;
-        let entry = Entry::Glue(catalog.table(DATABASE, &name(storage)));
-        TableOptions { catalog: entry, ..options.clone() }
-    }
-
     async fn open(&self, table: &Fixture<'_>) -> Result<Option<IcebergLog>> {
-        let options = self.placed(&table.storage, &table.table).await;
+        let options = self.placed_of(table).await;
         IcebergLog::open(table.storage.clone(), options).await
     }
 
     async fn create(&self, table: &Fixture<'_>) -> Result<IcebergLog> {
-        let options = self.placed(&table.storage, &table.table).await;
+        let options = self.placed_of(table).await;
         IcebergLog::create_or_open(table.storage.clone(), options, &silver_schema()).await
     }
 
@@ -69,31 +61,19 @@ impl Factory {
     }
 }
 
-fn name(storage: &Storage) -> String {
-    format!("t{:x}", xxhash_rust::xxh3::xxh3_64(storage.location().as_bytes()))
-}
-
 #[async_trait]
-impl LogFactory for Factory {
-    fn looked_up(&self, storage: &Storage) -> Entry {
+impl InCatalog for Factory {
+    const FORMAT: Format = Format::Iceberg;
+
+    async fn entry_of(&self, storage: &Storage) -> Entry {
+        let glue = self.glue().await;
+        let catalog = self.catalog.get_or_init(|| glue.catalog(self.options.clone())).await;
+        Entry::Glue(catalog.table(DATABASE, &name(storage)))
+    }
+
+    fn entry_if_started(&self, storage: &Storage) -> Entry {
         let table = |catalog: &Glue| Entry::Glue(catalog.table(DATABASE, &name(storage)));
         self.catalog.get().map(table).unwrap_or_default()
-    }
-
-    async fn create(
-        &self,
-        storage: &Storage,
-        options: &TableOptions,
-        schema: &TableSchema,
-    ) -> Result<Box<dyn TableLog>> {
-        let options = self.placed(storage, options).await;
-        Ok(Box::new(IcebergLog::create_or_open(storage.clone(), options, schema).await?))
-    }
-
-    async fn open(&self, storage: &Storage, options: &TableOptions) -> Result<Box<dyn TableLog>> {
-        let options = self.placed(storage, options).await;
-        let log = IcebergLog::open(storage.clone(), options).await?;
-        Ok(Box::new(log.expect("there is a table")))
     }
 }
 
@@ -107,13 +87,6 @@ mod conformance {
 async fn rows_of_a_partitioned_table_move() {
     let factory = Partitioned { inner: Factory::new(), format: TableFormat::Iceberg };
     rows_move_between_partitions(&factory).await;
-}
-
-fn committed(outcome: Result<CommitOutcome>) -> i64 {
-    match outcome.expect("no error") {
-        CommitOutcome::Committed { version } => version,
-        other => panic!("{other:?}"),
-    }
 }
 
 #[tokio::test]

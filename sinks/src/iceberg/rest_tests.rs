@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use iceberg::spec::TableMetadata;
-use lakebed_schemas::column::{Column, ColumnType, TableSchema};
+use lakebed_schemas::column::{Column, ColumnType};
 use lakebed_schemas::config::TableFormat;
 use serde_json::{Value as Json, json};
 use tokio::sync::OnceCell;
@@ -16,16 +16,16 @@ use super::updates;
 use crate::catalog::Entry;
 use crate::catalog::rest::double::{Fault, Manners, RestDouble, Staging};
 use crate::catalog::rest::{Rest, RestOptions};
-use crate::conformance::LogFactory;
 use crate::conformance::commits::change;
 use crate::conformance::fixture::{
     Fixture, batch, batch_of, commit, delta, expected, silver_schema, tp,
 };
+use crate::conformance::in_catalog::{InCatalog, committed, name};
 use crate::conformance::partitions::{Partitioned, rows_move_between_partitions};
-use crate::log::{CommitOutcome, Retention, TableLog, TableOptions};
+use crate::log::{CommitOutcome, Retention, TableLog};
 use crate::storage::Storage;
 use crate::table::field_ids;
-use crate::{ErrorKind, Result};
+use crate::{ErrorKind, Format, Result};
 
 const DATABASE: &str = "silver";
 
@@ -60,19 +60,13 @@ impl Factory {
         self.catalog.get_or_init(|| async { double.catalog(self.options.clone()) }).await
     }
 
-    /// The options for the table at this place.
-    async fn placed(&self, storage: &Storage, options: &TableOptions) -> TableOptions {
-        let entry = Entry::Rest(self.catalog().await.table(DATABASE, &name(storage)));
-        TableOptions { catalog: entry, ..options.clone() }
-    }
-
     async fn open(&self, table: &Fixture<'_>) -> Result<Option<IcebergLog>> {
-        let options = self.placed(&table.storage, &table.table).await;
+        let options = self.placed_of(table).await;
         IcebergLog::open(table.storage.clone(), options).await
     }
 
     async fn create(&self, table: &Fixture<'_>) -> Result<IcebergLog> {
-        let options = self.placed(&table.storage, &table.table).await;
+        let options = self.placed_of(table).await;
         IcebergLog::create_or_open(table.storage.clone(), options, &silver_schema()).await
     }
 
@@ -82,31 +76,17 @@ impl Factory {
     }
 }
 
-fn name(storage: &Storage) -> String {
-    format!("t{:x}", xxhash_rust::xxh3::xxh3_64(storage.location().as_bytes()))
-}
-
 #[async_trait]
-impl LogFactory for Factory {
-    fn looked_up(&self, storage: &Storage) -> Entry {
+impl InCatalog for Factory {
+    const FORMAT: Format = Format::Iceberg;
+
+    async fn entry_of(&self, storage: &Storage) -> Entry {
+        Entry::Rest(self.catalog().await.table(DATABASE, &name(storage)))
+    }
+
+    fn entry_if_started(&self, storage: &Storage) -> Entry {
         let table = |catalog: &Rest| Entry::Rest(catalog.table(DATABASE, &name(storage)));
         self.catalog.get().map(table).unwrap_or_default()
-    }
-
-    async fn create(
-        &self,
-        storage: &Storage,
-        options: &TableOptions,
-        schema: &TableSchema,
-    ) -> Result<Box<dyn TableLog>> {
-        let options = self.placed(storage, options).await;
-        Ok(Box::new(IcebergLog::create_or_open(storage.clone(), options, schema).await?))
-    }
-
-    async fn open(&self, storage: &Storage, options: &TableOptions) -> Result<Box<dyn TableLog>> {
-        let options = self.placed(storage, options).await;
-        let log = IcebergLog::open(storage.clone(), options).await?;
-        Ok(Box::new(log.expect("there is a table")))
     }
 }
 
@@ -120,13 +100,6 @@ mod conformance {
 async fn rows_of_a_partitioned_table_move() {
     let factory = Partitioned { inner: Factory::new(), format: TableFormat::Iceberg };
     rows_move_between_partitions(&factory).await;
-}
-
-fn committed(outcome: Result<CommitOutcome>) -> i64 {
-    match outcome.expect("no error") {
-        CommitOutcome::Committed { version } => version,
-        other => panic!("{other:?}"),
-    }
 }
 
 /// The number inside of the one column that is a list, and the column's own.

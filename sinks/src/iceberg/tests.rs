@@ -25,6 +25,7 @@ use crate::conformance::commits::{change, staged};
 use crate::conformance::fixture::{
     Fixture, batch, batch_of, commit, delta, expected, silver_schema,
 };
+use crate::conformance::in_catalog::committed;
 use crate::log::{CommitOutcome, Retention, TableLog, TableOptions};
 use crate::storage::{PutOutcome, Storage};
 use crate::{ErrorKind, Result};
@@ -68,13 +69,6 @@ async fn loaded(table: &Fixture<'_>) -> State {
     state::load(&table.storage, &Pointer::Filesystem, newest.expect("a table"), "lakebed", None)
         .await
         .expect("loads")
-}
-
-fn committed(outcome: Result<CommitOutcome>) -> i64 {
-    match outcome.expect("no error") {
-        CommitOutcome::Committed { version } => version,
-        other => panic!("{other:?}"),
-    }
 }
 
 /// A commit as another engine makes it: knows nothing of ours.

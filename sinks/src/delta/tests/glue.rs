@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lakebed_schemas::column::{Column, ColumnType, TableSchema};
+use lakebed_schemas::column::{Column, ColumnType};
 use lakebed_schemas::config::TableFormat;
 use serde_json::{Value as Json, json};
 use tokio::sync::OnceCell;
 
+use crate::Format;
 use crate::catalog::Entry;
 use crate::catalog::glue::double::{Fault, GlueDouble};
 use crate::catalog::glue::{Glue, GlueOptions};
-use crate::conformance::LogFactory;
 use crate::conformance::commits::change;
 use crate::conformance::fixture::{Fixture, delta, silver_schema};
+use crate::conformance::in_catalog::InCatalog;
 use crate::conformance::partitions::{Partitioned, rows_move_between_partitions};
 use crate::log::{CommitOutcome, TableLog, TableOptions};
 use crate::storage::Storage;
-use crate::{Format, Result};
 
 const DATABASE: &str = "silver";
 const TABLE: &str = "orders";
@@ -36,12 +36,6 @@ impl Factory {
 
     async fn glue(&self) -> &GlueDouble {
         self.glue.get_or_init(|| GlueDouble::start(&[DATABASE])).await
-    }
-
-    async fn placed(&self, options: &TableOptions) -> TableOptions {
-        let glue = self.glue().await;
-        let catalog = self.catalog.get_or_init(|| glue.catalog(self.options.clone())).await;
-        TableOptions { catalog: Entry::Glue(catalog.table(DATABASE, TABLE)), ..options.clone() }
     }
 
     async fn entry(&self) -> Json {
@@ -69,21 +63,18 @@ fn columns(entry: &Json) -> Vec<(String, String)> {
 }
 
 #[async_trait]
-impl LogFactory for Factory {
-    async fn create(
-        &self,
-        storage: &Storage,
-        options: &TableOptions,
-        schema: &TableSchema,
-    ) -> Result<Box<dyn TableLog>> {
-        let options = self.placed(options).await;
-        crate::create_or_open(Format::Delta, storage, &options, schema).await
+impl InCatalog for Factory {
+    const FORMAT: Format = Format::Delta;
+
+    async fn entry_of(&self, _storage: &Storage) -> Entry {
+        let glue = self.glue().await;
+        let catalog = self.catalog.get_or_init(|| glue.catalog(self.options.clone())).await;
+        Entry::Glue(catalog.table(DATABASE, TABLE))
     }
 
-    async fn open(&self, storage: &Storage, options: &TableOptions) -> Result<Box<dyn TableLog>> {
-        let options = self.placed(options).await;
-        let log = crate::open(Format::Delta, storage, &options).await?;
-        Ok(log.expect("there is a table"))
+    /// Not to be looked at where tests leave it behind the log.
+    fn entry_if_started(&self, _storage: &Storage) -> Entry {
+        Entry::Filesystem
     }
 }
 
@@ -194,7 +185,7 @@ async fn a_start_finds_what_glue_has_missed_and_keeps_what_others_said() {
         columns[0]["Comment"] = json!("number of the order");
     });
 
-    let reading = factory.placed(&table.table).await;
+    let reading = factory.placed_of(&table).await;
     let Entry::Glue(entry) = reading.catalog else { panic!("in Glue") };
     let reading = TableOptions { catalog: Entry::Glue(entry.without_registering()), ..reading };
     crate::open(Format::Delta, &table.storage, &reading).await.expect("opens").expect("a table");

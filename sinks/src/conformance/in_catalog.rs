@@ -1,0 +1,70 @@
+//! Tables that a catalog tells of: what the tests on doubles of catalogs share.
+
+use async_trait::async_trait;
+use lakebed_schemas::column::TableSchema;
+
+use super::LogFactory;
+use super::fixture::Fixture;
+use crate::catalog::Entry;
+use crate::log::{CommitOutcome, TableLog, TableOptions};
+use crate::storage::Storage;
+use crate::{Format, Result};
+
+/// A catalog, and the tables of one format in it.
+#[async_trait]
+pub(crate) trait InCatalog: Send + Sync {
+    /// Of the tables.
+    const FORMAT: Format;
+
+    /// Where the catalog tells of the table at this place; starts the catalog if need be.
+    async fn entry_of(&self, storage: &Storage) -> Entry;
+
+    /// The same, without a start.
+    fn entry_if_started(&self, storage: &Storage) -> Entry;
+
+    /// The options for the table at this place.
+    async fn placed(&self, storage: &Storage, options: &TableOptions) -> TableOptions {
+        TableOptions { catalog: self.entry_of(storage).await, ..options.clone() }
+    }
+
+    /// The options for a fixture's table.
+    async fn placed_of(&self, table: &Fixture<'_>) -> TableOptions {
+        self.placed(&table.storage, &table.table).await
+    }
+}
+
+#[async_trait]
+impl<C: InCatalog> LogFactory for C {
+    async fn create(
+        &self,
+        storage: &Storage,
+        options: &TableOptions,
+        schema: &TableSchema,
+    ) -> Result<Box<dyn TableLog>> {
+        let options = self.placed(storage, options).await;
+        crate::create_or_open(C::FORMAT, storage, &options, schema).await
+    }
+
+    async fn open(&self, storage: &Storage, options: &TableOptions) -> Result<Box<dyn TableLog>> {
+        let options = self.placed(storage, options).await;
+        let log = crate::open(C::FORMAT, storage, &options).await?;
+        Ok(log.expect("there is a table"))
+    }
+
+    fn looked_up(&self, storage: &Storage) -> Entry {
+        self.entry_if_started(storage)
+    }
+}
+
+/// A name that only the table at this place has.
+pub(crate) fn name(storage: &Storage) -> String {
+    format!("t{:x}", xxhash_rust::xxh3::xxh3_64(storage.location().as_bytes()))
+}
+
+/// The version that a commit made.
+pub(crate) fn committed(outcome: Result<CommitOutcome>) -> i64 {
+    match outcome.expect("no error") {
+        CommitOutcome::Committed { version } => version,
+        other => panic!("{other:?}"),
+    }
+}
