@@ -29,10 +29,9 @@ class Spark:
         folder = part_dir("spark")
         jars = ",".join(str(jar) for jar in sorted(cache.jars("spark").glob("*.jar")))
         aws = ":".join(str(jar) for jar in sorted(cache.jars("spark-aws").glob("*.jar")))
-        # Iceberg's client of Glue takes them from where all of AWS's tools do.
-        os.environ["AWS_ACCESS_KEY_ID"] = self.s3.access_key
-        os.environ["AWS_SECRET_ACCESS_KEY"] = self.s3.secret_key
-        os.environ["AWS_REGION"] = self.s3.region
+        # Iceberg's client of Glue takes its keys from where all of AWS's tools do. Not by the environment:
+        # that is also the one of whatever else is started here.
+        keys = f"-Daws.accessKeyId={self.s3.access_key} -Daws.secretAccessKey={self.s3.secret_key}"
         settings = {
             "spark.jars": jars,
             "spark.driver.extraClassPath": aws,
@@ -52,7 +51,7 @@ class Spark:
             "spark.driver.memory": "2g",
             # One quick compiler: these queries are too small for the good one to pay.
             "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder} -Duser.timezone=UTC"
-            " -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+            f" -XX:TieredStopAtLevel=1 -XX:+UseSerialGC {keys}",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
             "spark.sql.session.timeZone": "UTC",
