@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 import records
-import tables
 from parts import S3, topics
 from parts.connect import EXAMPLES
 

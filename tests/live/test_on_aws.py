@@ -140,7 +140,7 @@ def on_aws(kafka, postgres, mariadb, connect, s3, trino):
             program.close()
         for lane_ in lanes:
             # What looks at all lakes later finds the proxy gone.
-            remember_without_proxy(program, lane_, faults.endpoint, s3.endpoint)
+            remember_without_proxy(program, lane_, s3.endpoint)
     source = {f"{shop.prefix}_{table}": shop.source(table) for shop in shops for table in TABLES}
     records = {name: topics.read_topic(kafka, name) for name in names}
     by_kind = {lane.kind: lane for lane in lanes}
@@ -189,7 +189,7 @@ def commits(running) -> int:
     return len(re.findall(r'"silver_version":\d+', running.stderr))
 
 
-def remember_without_proxy(program, lane: Lane, proxy: str, endpoint: str) -> None:
+def remember_without_proxy(program, lane: Lane, endpoint: str) -> None:
     for text, (config, _) in list(program.lakes.items()):
         if config is lane.config:
             del program.lakes[text]

@@ -1,10 +1,12 @@
 //! Tables that a catalog tells of: what the tests on doubles of catalogs share.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use lakebed_schemas::column::TableSchema;
 
 use super::LogFactory;
-use super::fixture::Fixture;
+use super::fixture::{Fixture, batch_of, commit, silver_schema};
 use crate::catalog::Entry;
 use crate::log::{CommitOutcome, TableLog, TableOptions};
 use crate::storage::Storage;
@@ -67,4 +69,22 @@ pub(crate) fn committed(outcome: Result<CommitOutcome>) -> i64 {
         CommitOutcome::Committed { version } => version,
         other => panic!("{other:?}"),
     }
+}
+
+/// Commits of two writers in turn, twelve each, to a new table that somebody else changes as well:
+/// `disturb` is called before each round. All of their rows are there in the end.
+pub(crate) async fn two_writers_beside_somebody(table: &Fixture<'_>, disturb: impl Fn()) {
+    let mut silver = table.silver_on(table.create(&silver_schema()).await).await;
+    let mut other = table.silver().await;
+    let mut rows = BTreeMap::new();
+    for n in 0..12i64 {
+        disturb();
+        let name = format!("ours {n}");
+        commit(&mut silver, batch_of(0, n, &[(n, Some(&name))])).await;
+        rows.insert(n, name);
+        let name = format!("theirs {n}");
+        commit(&mut other, batch_of(1, n, &[(100 + n, Some(&name))])).await;
+        rows.insert(100 + n, name);
+    }
+    assert_eq!(table.names().await, rows);
 }

@@ -14,10 +14,8 @@ use crate::catalog::Entry;
 use crate::catalog::glue::double::{Fault, GlueDouble};
 use crate::catalog::glue::{Glue, GlueOptions};
 use crate::conformance::commits::change;
-use crate::conformance::fixture::{
-    Fixture, batch, batch_of, commit, delta, expected, silver_schema,
-};
-use crate::conformance::in_catalog::{InCatalog, committed, name};
+use crate::conformance::fixture::{Fixture, batch, commit, delta, expected, silver_schema};
+use crate::conformance::in_catalog::{InCatalog, committed, name, two_writers_beside_somebody};
 use crate::conformance::partitions::{Partitioned, rows_move_between_partitions};
 use crate::log::{CommitOutcome, TableLog};
 use crate::storage::Storage;
@@ -320,21 +318,9 @@ async fn a_missing_database_is_made_only_where_that_is_wanted() {
 async fn a_foreign_writer_that_never_rests_loses_nothing_and_stops_nobody() {
     let factory = Factory::new();
     let table = Fixture::new(&factory);
-    let mut silver = table.silver_on(table.create(&silver_schema()).await).await;
-    let mut other = table.silver().await;
     let glue = factory.glue().await;
-    let mut rows = BTreeMap::new();
-    for n in 0..12i64 {
-        // Two out of three updates meet a parameter that was set a moment before.
-        glue.keep_busy(2);
-        let name = format!("ours {n}");
-        commit(&mut silver, batch_of(0, n, &[(n, Some(&name))])).await;
-        rows.insert(n, name);
-        let name = format!("theirs {n}");
-        commit(&mut other, batch_of(1, n, &[(100 + n, Some(&name))])).await;
-        rows.insert(100 + n, name);
-    }
-    assert_eq!(table.names().await, rows);
+    // Two out of three updates meet a parameter that was set a moment before.
+    two_writers_beside_somebody(&table, || glue.keep_busy(2)).await;
     let entry = factory.entry(&table).await;
     assert!(entry["Parameters"]["touched"].is_string(), "the parameter survives");
     let log = factory.open(&table).await.expect("opens").expect("a table");

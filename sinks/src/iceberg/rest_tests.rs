@@ -17,10 +17,8 @@ use crate::catalog::Entry;
 use crate::catalog::rest::double::{Fault, Manners, RestDouble, Staging};
 use crate::catalog::rest::{Rest, RestOptions};
 use crate::conformance::commits::change;
-use crate::conformance::fixture::{
-    Fixture, batch, batch_of, commit, delta, expected, silver_schema, tp,
-};
-use crate::conformance::in_catalog::{InCatalog, committed, name};
+use crate::conformance::fixture::{Fixture, batch, commit, delta, expected, silver_schema, tp};
+use crate::conformance::in_catalog::{InCatalog, committed, name, two_writers_beside_somebody};
 use crate::conformance::partitions::{Partitioned, rows_move_between_partitions};
 use crate::log::{CommitOutcome, Retention, TableLog};
 use crate::storage::Storage;
@@ -362,20 +360,8 @@ async fn a_missing_namespace_is_made_only_where_that_is_wanted() {
 async fn a_foreign_writer_that_never_rests_loses_nothing_and_stops_nobody() {
     let factory = Factory::new();
     let table = Fixture::new(&factory);
-    let mut silver = table.silver_on(table.create(&silver_schema()).await).await;
-    let mut other = table.silver().await;
     let double = factory.double().await;
-    let mut rows = BTreeMap::new();
-    for n in 0..12i64 {
-        double.keep_busy(2);
-        let name = format!("ours {n}");
-        commit(&mut silver, batch_of(0, n, &[(n, Some(&name))])).await;
-        rows.insert(n, name);
-        let name = format!("theirs {n}");
-        commit(&mut other, batch_of(1, n, &[(100 + n, Some(&name))])).await;
-        rows.insert(100 + n, name);
-    }
-    assert_eq!(table.names().await, rows);
+    two_writers_beside_somebody(&table, || double.keep_busy(2)).await;
     let metadata = factory.metadata(&table).await;
     assert!(metadata["properties"]["touched"].is_string(), "the property survives");
     let log = factory.open(&table).await.expect("opens").expect("a table");
