@@ -3,7 +3,7 @@
 -- enforce_gtid_consistency = ON, binlog_transaction_compression = OFF (see docs/source.md for RDS).
 
 CREATE USER 'debezium'@'%' IDENTIFIED BY 'change me';
--- RDS has no RELOAD: Debezium then locks the tables one by one, which is what LOCK TABLES is for.
+-- RDS refuses the global lock: Debezium then locks the captured tables, with RELOAD and LOCK TABLES.
 GRANT SELECT, RELOAD, SHOW DATABASES, REPLICATION SLAVE, REPLICATION CLIENT, LOCK TABLES
     ON *.* TO 'debezium'@'%';
 -- Asks for incremental snapshots.
