@@ -19,7 +19,8 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn sources() -> Vec<(PathBuf, String)> {
+/// Every source file of the three crates, and what is in it.
+pub(crate) fn sources() -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
     for folder in ["src", "schemas/src", "sinks/src"] {
         rust_files(&root().join(folder), &mut files);
