@@ -1,5 +1,6 @@
 //! What the documents say of keys, defaults and metrics is what the program has.
 
+mod connectors;
 mod iam;
 mod keys;
 mod types;
