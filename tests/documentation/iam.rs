@@ -42,9 +42,10 @@ fn statements(policy: &str) -> BTreeMap<String, BTreeSet<String>> {
     statements.map(|statement| (named(statement), actions(statement))).collect()
 }
 
-/// The actions of a service that a policy allows.
+/// The actions of a service that a policy allows. What Athena alone wants to see is not ours.
 fn allowed(policy: &str, service: &str) -> BTreeSet<String> {
-    let all = statements(policy).into_values().flatten();
+    let ours = statements(policy).into_iter().filter(|(name, _)| name != "DefaultDatabase");
+    let all = ours.flat_map(|(_, actions)| actions);
     all.filter(|action| action.starts_with(service)).collect()
 }
 
@@ -209,11 +210,73 @@ fn the_policy_for_msk_allows_what_is_asked_of_kafka() {
     assert_eq!(statements("msk.json"), expected);
 }
 
+#[test]
+fn who_queries_writes_results_and_nothing_else() {
+    let reads = allowed("reader.json", "glue:");
+    let mut looks = allowed("athena.json", "glue:");
+    looks.retain(|action| !reads.contains(action));
+    assert_eq!(looks, set("glue", &["GetDatabases", "GetTables"]), "names are listed");
+    assert_eq!(allowed("athena.json", "athena:"), allowed("maintenance.json", "athena:"));
+    for statement in policies()["athena.json"]["Statement"].as_array().expect("statements") {
+        let changes = ["s3:PutObject", "s3:DeleteObject"];
+        let actions = statement["Action"].as_array().expect("actions").iter();
+        let writes = actions.filter_map(Json::as_str).any(|action| changes.contains(&action));
+        let place = &statement["Resource"];
+        assert!(!writes || place == "arn:aws:s3:::RESULTS_BUCKET/RESULTS/*", "{statement}");
+    }
+}
+
+/// The settings of the example connector for MSK Connect of a database.
+fn connector(text: &str) -> Json {
+    let connector: Json = serde_json::from_str(text).expect("JSON");
+    connector["connectorConfiguration"].clone()
+}
+
+#[test]
+fn the_role_of_msk_connect_reaches_what_its_connectors_name() {
+    let policy = &policies()["msk-connect.json"];
+    let statements = policy["Statement"].as_array().expect("statements");
+    let on = |action: &str| -> Vec<String> {
+        let of = |s: &&Json| s["Action"].as_array().is_some_and(|all| all.contains(&action.into()));
+        let places = statements.iter().filter(of).flat_map(|s| match &s["Resource"] {
+            Json::Array(places) => places.clone(),
+            one => vec![one.clone()],
+        });
+        places.filter_map(|place| Some(place.as_str()?.to_owned())).collect()
+    };
+    for text in [
+        include_str!("../../examples/connectors/msk-connect-postgres.json"),
+        include_str!("../../examples/connectors/msk-connect-mysql.json"),
+    ] {
+        let settings = connector(text);
+        let prefix = settings["topic.prefix"].as_str().expect("a prefix");
+        let topic = |name: &str| format!("arn:aws:kafka:REGION:ACCOUNT:topic/CLUSTER/UUID/{name}");
+        let reached = |places: Vec<String>, name: &str| {
+            places.iter().any(|place| {
+                let place = place.replace("TOPIC_PREFIX", prefix);
+                let begin = place.strip_suffix('*');
+                begin.map_or(place == name, |begin| name.starts_with(begin))
+            })
+        };
+        let notifications = settings["notification.sink.topic.name"].as_str().expect("a topic");
+        let heartbeat = format!("__debezium-heartbeat.{prefix}");
+        for name in [&format!("{prefix}.public.orders"), notifications, &heartbeat] {
+            assert!(reached(on("kafka-cluster:CreateTopic"), &topic(name)), "{name}");
+            assert!(reached(on("kafka-cluster:WriteData"), &topic(name)), "{name}");
+        }
+        if let Some(history) = settings["schema.history.internal.kafka.topic"].as_str() {
+            assert!(reached(on("kafka-cluster:ReadData"), &topic(history)), "{history}");
+        }
+    }
+    assert_eq!(on("secretsmanager:GetSecretValue").len(), 1);
+}
+
 /// On what AWS has an action of MSK allowed, and what has to be allowed with it: "Semantics of IAM
 /// authorization policy actions and resources" of MSK's guide.
 fn of_msk(action: &str) -> (&'static str, &'static [&'static str]) {
     match action.trim_start_matches("kafka-cluster:") {
         "Connect" => ("cluster", &[]),
+        "DescribeCluster" => ("cluster", &["Connect"]),
         "WriteDataIdempotently" => ("cluster", &["Connect", "WriteData"]),
         "DescribeTopic" | "DescribeTopicDynamicConfiguration" | "CreateTopic" => {
             ("topic", &["Connect"])

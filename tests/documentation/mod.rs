@@ -1,6 +1,7 @@
 //! What the documents say of keys, defaults and metrics is what the program has.
 
 mod connectors;
+mod example;
 mod iam;
 mod keys;
 mod types;
