@@ -35,6 +35,12 @@ class Answer:
     after_effect: bool = False
     body: bytes = b"{}"
     content_type: str = "application/json"
+    # In seconds, where it asks for a pause.
+    retry_after: int | None = None
+
+    def headers(self) -> list[tuple[str, str]]:
+        pause = [] if self.retry_after is None else [("Retry-After", str(self.retry_after))]
+        return [("Content-Type", self.content_type), *pause]
 
 
 @dataclass(frozen=True)
@@ -164,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(fault, Answer):
             if fault.after_effect:
                 self.proxy.forward(request)
-            self._reply(fault.status, [("Content-Type", fault.content_type)], fault.body)
+            self._reply(fault.status, fault.headers(), fault.body)
         elif fault == PASS:
             self._reply(*self.proxy.forward(request))
         else:
