@@ -1,6 +1,7 @@
 """``lakebed demo``: what it prints works, and what it makes every reader reads the same."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +32,17 @@ class Demo:
 def demos(tmp_path_factory) -> dict[str, Demo]:
     """Both formats, side by side."""
     program = Lakebed()
+    folders = {kind: tmp_path_factory.mktemp(f"demo-{kind}") for kind in FORMATS}
+
+    def run(kind: str):
+        command = ["demo", "--dir", str(folders[kind]), "--format", kind, "--rows", str(ROWS)]
+        return program.run(command, seconds=240)
+
+    with ThreadPoolExecutor() as pool:
+        results = dict(zip(FORMATS, pool.map(run, FORMATS), strict=True))
     made = {}
-    for kind in FORMATS:
-        folder = tmp_path_factory.mktemp(f"demo-{kind}")
-        command = ["demo", "--dir", str(folder), "--format", kind, "--rows", str(ROWS)]
-        result = program.run(command, seconds=120)
+    for kind, result in results.items():
+        folder = folders[kind]
         assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
         mark = "metadata/version-hint.text" if kind == "iceberg" else "_delta_log/*0.json"
         places = {}

@@ -242,16 +242,20 @@ def test_every_reader_returns_every_row(made, name):
 
 
 def test_spark_returns_every_row_and_the_right_ones_under_a_filter(made, spark):
-    for kind in FORMATS:
-        for name in TABLES:
-            wanted, place = expected(made, kind, name), made.place(kind, name)
-            same(getattr(spark, kind)(place), wanted, f"{name} in {kind} by Spark")
-            frame = spark._session.read.format(kind).load(place)
-            for sql, keep in filters(kind, name):
-                ids = sorted(found.id for found in frame.where(sql).select("id").collect())
-                right = [values["id"] for values in wanted if keep(values)]
-                assert ids == right, f"{name} in {kind} where {sql}"
-                assert 0 < len(right) < len(wanted), sql
+    every = [(kind, name) for kind in FORMATS for name in TABLES]
+
+    def read(table: tuple[str, str]) -> tuple[list[dict], list[list[int]]]:
+        kind, name = table
+        place, conditions = made.place(kind, name), [sql for sql, _ in filters(kind, name)]
+        return getattr(spark, kind)(place), spark.where(kind, place, conditions, "id")
+
+    for (kind, name), (rows, found) in zip(every, spark.each(read, every), strict=True):
+        wanted = expected(made, kind, name)
+        same(rows, wanted, f"{name} in {kind} by Spark")
+        for (sql, keep), ids in zip(filters(kind, name), found, strict=True):
+            right = [values["id"] for values in wanted if keep(values)]
+            assert sorted(ids) == right, f"{name} in {kind} where {sql}"
+            assert 0 < len(right) < len(wanted), sql
 
 
 def filters(kind: str, name: str) -> list[tuple[str, object]]:

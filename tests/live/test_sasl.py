@@ -37,10 +37,11 @@ def test_records_arrive_over_tls_and_scram(lakebed, kafka, tmp_path, unique):
 def test_a_wrong_password_ends_with_a_clear_error(lakebed, kafka, tmp_path, unique):
     config, _ = prepare(kafka, unique, tmp_path)
     wrong = {"KAFKA_PASSWORD": WRONG, "LAKEBED_LOG": "debug"}
+    # Side by side: both try for a while.
     running = lakebed.start(config, "run", "--until-caught-up", env=wrong)
-    running.expect(1, 90)
     checked = lakebed.run(["check"], config, env=wrong)
     assert checked.returncode == 1
+    running.expect(1, 90)
     for said in (running.stderr, checked.stdout + checked.stderr):
         assert "authentication" in said.lower() and kafka.sasl_bootstrap in said
         assert WRONG not in said and kafka.password not in said

@@ -3,7 +3,10 @@ on S3, and looked up in Glue."""
 
 import os
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from pyspark.sql import SparkSession
 
@@ -12,6 +15,9 @@ from parts.run_dir import part_dir
 from parts.s3 import S3
 from readers import places
 from readers.rows import Row, from_arrow
+
+
+T, R = TypeVar("T"), TypeVar("R")
 
 
 class Spark:
@@ -120,8 +126,20 @@ class Spark:
         return from_arrow(self._session.table(f"{catalog}.{name}").toArrow())
 
     def read_all(self, tables: list[tuple[str, str | Path]]) -> list[list[Row]]:
-        """One pass over a list of (``iceberg`` or ``delta``, place)."""
-        return [self._read(kind, place) for kind, place in tables]
+        """A list of (``iceberg`` or ``delta``, place)."""
+        return self.each(lambda table: self._read(*table), tables)
+
+    @staticmethod
+    def each(work: Callable[[T], R], over: Iterable[T]) -> list[R]:
+        """Two at a time: while one is planned, which takes a single core, the other is read."""
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(work, over))
+
+    def where(self, kind: str, place: str | Path, conditions: list[str], column: str) -> list[list]:
+        """The column's values in the rows for which each of the conditions, in SQL, holds."""
+        frame = self._session.read.format(kind).load(places.local(place))
+        found = [frame.where(condition).select(column).toArrow() for condition in conditions]
+        return [table[column].to_pylist() for table in found]
 
     def _read(self, kind: str, place: str | Path) -> list[Row]:
         frame = self._session.read.format(kind).load(places.local(place))
