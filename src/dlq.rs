@@ -19,8 +19,7 @@ use lakebed_schemas::decoder::{Decoder, NEW_KEY};
 use lakebed_schemas::position::{Checkpoint, CheckpointDelta, TopicPartition};
 use lakebed_schemas::value::{Value, key_hash};
 use lakebed_sinks::Error;
-use lakebed_sinks::log::{Head, TableLog};
-use lakebed_sinks::storage::Storage;
+use lakebed_sinks::log::TableLog;
 use lakebed_sinks::table::upsert::UpsertTable;
 use lakebed_sinks::table::{UpsertBatch, Written};
 
@@ -72,8 +71,8 @@ impl Tally {
 
 /// The two layers of a table entry, and how its records are read.
 pub struct Replay {
-    /// Where bronze lies, and its log.
-    pub bronze: (Storage, Box<dyn TableLog>),
+    /// The log of bronze.
+    pub bronze: Box<dyn TableLog>,
     /// Silver.
     pub silver: UpsertTable,
     /// Reads records as the service would.
@@ -105,7 +104,7 @@ impl Replay {
     pub async fn run(&mut self) -> Result<Tally, Error> {
         let mut tally = Tally::default();
         let deletes = self.deletes_aside().await?;
-        let mut reader = aside::Reader::open(&self.bronze.0, self.bronze.1.head())?;
+        let mut reader = aside::Reader::open(self.bronze.as_ref())?;
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         while let Some(record) = reader.next().await? {
             tally.found += 1;
@@ -128,7 +127,7 @@ impl Replay {
     /// Deletes among what was set aside: they supersede what lies before them, applied or not.
     async fn deletes_aside(&mut self) -> Result<Later, Error> {
         let mut deletes = Later::default();
-        let mut reader = aside::Reader::open(&self.bronze.0, self.bronze.1.head())?;
+        let mut reader = aside::Reader::open(self.bronze.as_ref())?;
         while let Some(Aside { message, has_bytes, .. }) = reader.next().await? {
             if !has_bytes {
                 continue;
@@ -175,7 +174,7 @@ impl Replay {
             self.silver.refresh().await?;
             let checkpoint = self.silver.checkpoint().clone();
             // Loaded after silver: it has to show every event that this silver holds.
-            self.bronze.1.refresh().await?;
+            self.bronze.refresh().await?;
             self.bronze_is_ahead(&checkpoint, &messages)?;
             let mut counted = tally.clone();
             if self.attempt(&messages, deletes, &checkpoint, &mut counted).await? {
@@ -190,7 +189,7 @@ impl Replay {
     }
 
     fn bronze_is_ahead(&self, silver: &Checkpoint, messages: &[Message]) -> Result<(), Error> {
-        let bronze = &self.bronze.1.head().checkpoint;
+        let bronze = &self.bronze.head().checkpoint;
         let next = |checkpoint: &Checkpoint, tp| checkpoint.next(tp).map(|next| next.offset);
         for message in messages {
             let tp = &message.tp;
@@ -339,7 +338,7 @@ impl Replay {
             return Ok(later);
         }
         let topics: HashSet<Arc<str>> = first.keys().map(|tp| tp.topic.clone()).collect();
-        let mut reader = aside::Reader::good_keys(&self.bronze.0, self.bronze.1.head())?;
+        let mut reader = aside::Reader::good_keys(self.bronze.as_ref())?;
         while let Some(Aside { message, repeated, truncates, position, .. }) = reader.next().await?
         {
             // What the source had sent before has done nothing where it came again.
@@ -393,8 +392,8 @@ fn record_key(decoded: &Decoded) -> Option<u128> {
 ///
 /// # Errors
 /// When bronze cannot be read.
-pub async fn first_topic(storage: &Storage, head: &Head) -> Result<Option<Arc<str>>, Error> {
-    let mut reader = aside::Reader::open(storage, head)?;
+pub async fn first_topic(bronze: &dyn TableLog) -> Result<Option<Arc<str>>, Error> {
+    let mut reader = aside::Reader::open(bronze)?;
     Ok(reader.next().await?.map(|aside| aside.message.tp.topic))
 }
 

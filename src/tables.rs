@@ -289,6 +289,7 @@ fn rest_options(config: &ResolvedConfig, aws: Option<&Aws>) -> RestOptions {
         login,
         ca_file: catalog.ca_file.clone(),
         create_databases: catalog.create_databases,
+        chooses_places: catalog.chooses_locations(),
         ..RestOptions::default()
     }
 }

@@ -8,6 +8,7 @@ use lakebed_schemas::column::TableSchema;
 use uuid::Uuid;
 
 use crate::log::{CommitOutcome, Head, MaintenanceReport, TableChange, TableLog};
+use crate::storage::Storage;
 use crate::{Error, Result};
 
 /// What goes wrong with one commit.
@@ -66,6 +67,10 @@ fn unanswered() -> CommitOutcome {
 impl TableLog for FaultyLog {
     fn head(&self) -> &Head {
         self.inner.head()
+    }
+
+    fn storage(&self) -> &Storage {
+        self.inner.storage()
     }
 
     async fn refresh(&mut self) -> Result<bool> {

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::Result;
 use crate::catalog::Entry;
+use crate::storage::Storage;
 
 /// Smallest, largest and missing values of one column in one file.
 #[derive(Debug, Clone, PartialEq)]
@@ -227,6 +228,10 @@ pub struct TableOptions {
 pub trait TableLog: Send + Sync {
     /// The newest version seen by `open`, `refresh` or `commit`.
     fn head(&self) -> &Head;
+
+    /// The place that its files lie at, and that [`DataFile::path`] goes from. Not always where the
+    /// table was looked for: a catalog may choose another.
+    fn storage(&self) -> &Storage;
 
     /// Makes the head equal to the newest version in storage; says whether it moved.
     ///

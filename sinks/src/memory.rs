@@ -79,13 +79,14 @@ impl LogFactory for MemoryFactory {
             Error::invalid(format!("there is no table at `{}`", storage.location()))
         })?;
         let head = lock(&shared).head.clone();
-        Ok(Box::new(MemoryLog { shared, head }))
+        Ok(Box::new(MemoryLog { storage: storage.clone(), shared, head }))
     }
 }
 
 /// One process's view of a table in memory.
 #[derive(Debug)]
 pub struct MemoryLog {
+    storage: Storage,
     shared: Shared,
     head: Head,
 }
@@ -94,6 +95,10 @@ pub struct MemoryLog {
 impl TableLog for MemoryLog {
     fn head(&self) -> &Head {
         &self.head
+    }
+
+    fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     async fn refresh(&mut self) -> Result<bool> {

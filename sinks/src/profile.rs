@@ -225,6 +225,10 @@ pub async fn inspect(
     entry: &Entry,
     files_max: usize,
 ) -> Result<Report> {
+    let storage = &match format {
+        Format::Iceberg => iceberg::profile::place(storage, entry).await?,
+        Format::Delta => storage.clone(),
+    };
     let mut found = match format {
         Format::Iceberg => iceberg::profile::read(storage, entry).await?,
         Format::Delta => delta::profile::read(storage).await?,

@@ -97,7 +97,7 @@ async fn bronze(
 
 async fn replay(config: &ResolvedConfig, args: &ReplayArgs) -> Result<(), Failure> {
     let (path, bronze, lake) = bronze(config, &args.table).await?;
-    let Some(topic) = dlq::first_topic(&bronze.storage, bronze.log.head()).await? else {
+    let Some(topic) = dlq::first_topic(bronze.log.as_ref()).await? else {
         return print(&format!("`{path}` has nothing set aside\n"));
     };
     let reads = |entry: &&ResolvedTable| {
@@ -126,11 +126,10 @@ async fn replay(config: &ResolvedConfig, args: &ReplayArgs) -> Result<(), Failur
     let registry = entry.records.registry.as_ref();
     let aws = tables::aws_options(config);
     let registry = registry.map(|settings| Registry::open(settings, &aws, Telemetry::default()));
-    let OpenTable { storage, log, .. } = silver;
     let options = WriteOptions { mode: entry.mode, ..WriteOptions::default() };
     let mut replay = Replay {
-        bronze: (bronze.storage, bronze.log),
-        silver: UpsertTable::open(storage, log, options).await?,
+        bronze: bronze.log,
+        silver: UpsertTable::open(silver.log, options).await?,
         decoder: Decoder::new(tables::decode_options(entry)),
         rows: SilverRows::new(tables::silver_rules(entry)),
         registry: registry.transpose().map_err(Failure::usage)?.map(std::sync::Arc::new),

@@ -20,7 +20,7 @@ pub(super) struct Lake {
     databases: Vec<String>,
 }
 
-/// Where a table lies.
+/// Where a table lies, unless its catalog chooses.
 pub(super) struct Place {
     pub(super) path: TablePath,
     pub(super) storage: Storage,
@@ -31,7 +31,6 @@ pub(super) struct Place {
 
 /// A table that is there.
 pub(super) struct OpenTable {
-    pub(super) storage: Storage,
     pub(super) format: Format,
     pub(super) log: Box<dyn TableLog>,
 }
@@ -64,7 +63,12 @@ impl Lake {
     async fn place(&self, path: &TablePath) -> Result<Option<Place>> {
         let storage = self.storage.child(&path.relative());
         let entry = self.catalog.read_only_table(&path.database, &path.name);
-        let format = format_at(&storage).await?;
+        let format = match &entry {
+            Entry::Rest(table) if table.has_own_place() => {
+                table.exists().await?.then_some(Format::Iceberg)
+            }
+            _ => format_at(&storage).await?,
+        };
         Ok(format.map(|format| Place { path: path.clone(), storage, format, entry }))
     }
 
@@ -99,7 +103,7 @@ impl Lake {
                 Some(lakebed_sinks::open_at(format, &storage, &options, version).await?)
             }
         };
-        Ok(log.map(|log| OpenTable { storage, format, log }))
+        Ok(log.map(|log| OpenTable { format, log }))
     }
 
     /// What a user may mean by `silver.orders` or `orders`: the first is exact, the other is
@@ -123,7 +127,11 @@ impl Lake {
     pub(super) async fn tables(&self) -> Result<Vec<TablePath>> {
         let mut found = Vec::new();
         for database in &self.databases {
-            for name in folders(&self.storage.child(database)).await? {
+            let names = match &self.catalog {
+                Catalog::Rest(rest) if rest.chooses_places() => rest.tables(database).await?,
+                _ => folders(&self.storage.child(database)).await?,
+            };
+            for name in names {
                 found.push(TablePath { database: database.clone(), name });
             }
         }

@@ -109,7 +109,7 @@ pub(super) async fn show(config: &ResolvedConfig, args: ShowArgs) -> Result<(), 
         return print(&format!("{}\n", head.live_rows()));
     }
     let mut printer = Printer::new(&args);
-    query.read(&table.storage, head, |batch| printer.take(batch)).await?;
+    query.read(table.log.storage(), head, |batch| printer.take(batch)).await?;
     printer.finish()
 }
 

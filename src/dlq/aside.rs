@@ -10,8 +10,7 @@ use lakebed_schemas::column::ColumnType;
 use lakebed_schemas::decoder::NOT_KEPT;
 use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::Value;
-use lakebed_sinks::log::Head;
-use lakebed_sinks::storage::Storage;
+use lakebed_sinks::log::TableLog;
 use lakebed_sinks::table::arrow_values::value_at;
 use lakebed_sinks::table::reader;
 use lakebed_sinks::{Error, Result};
@@ -57,16 +56,17 @@ pub(super) struct Reader {
 
 impl Reader {
     /// The records that were set aside.
-    pub(super) fn open(storage: &Storage, head: &Head) -> Result<Self> {
-        Self::new(storage, head, &COLUMNS, true)
+    pub(super) fn open(bronze: &dyn TableLog) -> Result<Self> {
+        Self::new(bronze, &COLUMNS, true)
     }
 
     /// The others, without their values.
-    pub(super) fn good_keys(storage: &Storage, head: &Head) -> Result<Self> {
-        Self::new(storage, head, &COLUMNS[..COLUMNS.len() - 1], false)
+    pub(super) fn good_keys(bronze: &dyn TableLog) -> Result<Self> {
+        Self::new(bronze, &COLUMNS[..COLUMNS.len() - 1], false)
     }
 
-    fn new(storage: &Storage, head: &Head, names: &[&str], aside: bool) -> Result<Self> {
+    fn new(bronze: &dyn TableLog, names: &[&str], aside: bool) -> Result<Self> {
+        let head = bronze.head();
         let index = |name: &&str| {
             let index = head.schema.index_of(name);
             index.ok_or_else(|| {
@@ -77,7 +77,7 @@ impl Reader {
         let types = columns.iter().map(|at| head.schema.columns[*at].column_type.clone());
         Ok(Self {
             types: types.collect(),
-            batches: reader::scan(storage, head, &columns),
+            batches: reader::scan(bronze.storage(), head, &columns),
             aside,
             rows: VecDeque::new(),
         })

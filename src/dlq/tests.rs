@@ -6,7 +6,7 @@ use lakebed_schemas::decoder::DecodeOptions;
 use lakebed_schemas::evolve::Rules;
 use lakebed_sinks::Format;
 use lakebed_sinks::log::{Retention, TableOptions};
-use lakebed_sinks::storage::S3Options;
+use lakebed_sinks::storage::{S3Options, Storage};
 use lakebed_sinks::table::append::AppendTable;
 use lakebed_sinks::table::{AppendBatch, WriteOptions};
 
@@ -123,8 +123,7 @@ impl World {
         let options = Self::options();
         let log = lakebed_sinks::create_or_open(format, &bronze, &options, &bronze::schema()).await;
         let log = log.expect("bronze");
-        let mut table =
-            AppendTable::open(bronze, log, WriteOptions::default()).await.expect("opens");
+        let mut table = AppendTable::open(log, WriteOptions::default()).await.expect("opens");
         let next = records.iter().map(|(message, _)| message.offset + 1).max().unwrap_or(0);
         let delta = |next| {
             let mut delta = delta(next);
@@ -138,8 +137,7 @@ impl World {
         let schema = rows.schema().cloned().expect("a row");
         let log = lakebed_sinks::create_or_open(format, &silver, &options, &schema).await;
         let log = log.expect("silver");
-        let mut table =
-            UpsertTable::open(silver, log, WriteOptions::default()).await.expect("opens");
+        let mut table = UpsertTable::open(log, WriteOptions::default()).await.expect("opens");
         let delta = delta(passed);
         let batch = UpsertBatch { truncated, schema, changes, delta, ..UpsertBatch::default() };
         let _ = table.write(batch).await.expect("written");
@@ -154,11 +152,10 @@ impl World {
             let format = self.format;
             async move {
                 let log = lakebed_sinks::open(format, &storage, &options).await.expect("opens");
-                (storage, log.expect("table"))
+                log.expect("table")
             }
         };
-        let (storage, silver) = log(silver).await;
-        let silver = UpsertTable::open(storage, silver, WriteOptions::default()).await;
+        let silver = UpsertTable::open(log(silver).await, WriteOptions::default()).await;
         Replay {
             bronze: log(bronze).await,
             silver: silver.expect("opens"),

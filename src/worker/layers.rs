@@ -65,7 +65,7 @@ pub struct LayerOptions {
 pub struct LayerPlace {
     /// `database.table`.
     pub name: String,
-    /// Where it lies.
+    /// Where it lies, unless its catalog chooses another place, and what is kept beside it.
     pub storage: Storage,
     /// Where readers look it up.
     pub catalog: Entry,
@@ -132,9 +132,8 @@ impl Layers {
         match (&mut self.bronze, &self.options.bronze) {
             (Some(bronze), _) => drop(bronze.refresh().await?),
             (None, Some(place)) => {
-                let storage = place.storage.clone();
                 let log = create_or_open(&self.options, place, &bronze::schema()).await?;
-                self.bronze = Some(AppendTable::open(storage, log, WriteOptions::default()).await?);
+                self.bronze = Some(AppendTable::open(log, WriteOptions::default()).await?);
             }
             (None, None) => {}
         }
@@ -146,7 +145,7 @@ impl Layers {
                 let log = lakebed_sinks::open(self.options.format, storage, &options).await?;
                 if let Some(log) = log {
                     check_partitions(place, log.head(), &self.options.partition_by)?;
-                    self.silver = Some(open_silver(storage, log, self.options.mode).await?);
+                    self.silver = Some(open_silver(log, self.options.mode).await?);
                 }
             }
             (None, None) => {}
@@ -366,7 +365,7 @@ impl Layers {
         let log = create_or_open(&self.options, place, schema).await?;
         // Another member of the group may have been quicker, with another configuration.
         check_partitions(place, log.head(), &self.options.partition_by)?;
-        self.silver = Some(open_silver(&place.storage, log, self.options.mode).await?);
+        self.silver = Some(open_silver(log, self.options.mode).await?);
         Ok(())
     }
 
@@ -423,13 +422,9 @@ async fn create_or_open(
     lakebed_sinks::create_or_open(options.format, &place.storage, &of_table, schema).await
 }
 
-async fn open_silver(
-    storage: &Storage,
-    log: Box<dyn TableLog>,
-    mode: Mode,
-) -> Result<UpsertTable, Error> {
+async fn open_silver(log: Box<dyn TableLog>, mode: Mode) -> Result<UpsertTable, Error> {
     let options = WriteOptions { mode, ..WriteOptions::default() };
-    UpsertTable::open(storage.clone(), log, options).await
+    UpsertTable::open(log, options).await
 }
 
 /// Refuses to write a table that is not partitioned as configured.

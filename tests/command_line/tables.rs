@@ -68,7 +68,7 @@ async fn make(lake: &Path, format: Format) -> [i64; 2] {
     };
     let log = lakebed_sinks::create_or_open(format, &storage, &options, &schema()).await;
     let log = log.expect("created");
-    let mut table = UpsertTable::open(storage, log, WriteOptions::default()).await.expect("opened");
+    let mut table = UpsertTable::open(log, WriteOptions::default()).await.expect("opened");
     let batches = [
         vec![
             change(1, Some(("Ann, \"the\" first", 1))),

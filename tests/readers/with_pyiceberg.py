@@ -7,6 +7,7 @@ from pyiceberg.table import StaticTable, Table
 
 from parts.rest_catalog import RestCatalog
 from parts.s3 import S3
+from parts.s3_tables import TableBucket
 from readers import places
 from readers.rows import Row, from_arrow
 
@@ -32,6 +33,18 @@ def rest_catalog(catalog: RestCatalog) -> Catalog:
     """Tables of a REST catalog; they can be written to as well."""
     properties = _s3_properties(catalog.s3) if catalog.s3 else {}
     return load_catalog("rest", type="rest", uri=catalog.uri, **properties)
+
+
+def s3_tables(bucket: TableBucket) -> Catalog:
+    """Tables of a table bucket; they can be written to as well."""
+    keys = {"access-key-id": bucket.s3.access_key, "secret-access-key": bucket.s3.secret_key}
+    return load_catalog(
+        "s3tables", type="rest", uri=f"{bucket.s3.endpoint}/iceberg", warehouse=bucket.arn,
+        **{"rest.sigv4-enabled": "true", "rest.signing-name": "s3tables"},
+        **{"rest.signing-region": bucket.s3.region, "client.region": bucket.s3.region},
+        **{f"client.{key}": value for key, value in keys.items()},
+        **_s3_properties(bucket.s3),
+    )  # fmt: skip
 
 
 def _s3_properties(s3: S3) -> dict[str, str]:

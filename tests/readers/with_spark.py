@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from parts import cache, java
 from parts.run_dir import part_dir
 from parts.s3 import S3
+from parts.s3_tables import TableBucket
 from readers import places
 from readers.rows import Row, from_arrow
 
@@ -124,6 +125,31 @@ class Spark:
         self._session.conf.set(f"{setting}.uri", uri)
         self._session.conf.set(f"{setting}.cache-enabled", "false")
         return from_arrow(self._session.table(f"{catalog}.{name}").toArrow())
+
+    def s3_tables(self, bucket: TableBucket, name: str) -> list[Row]:
+        """A table of a table bucket, by its name there."""
+        s3 = bucket.s3
+        catalog = {
+            "type": "rest",
+            "uri": f"{s3.endpoint}/iceberg",
+            "warehouse": bucket.arn,
+            "rest.sigv4-enabled": "true",
+            "rest.signing-name": "s3tables",
+            "rest.signing-region": s3.region,
+            "rest.access-key-id": s3.access_key,
+            "rest.secret-access-key": s3.secret_key,
+            "io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
+            "client.region": s3.region,
+            "s3.endpoint": s3.endpoint,
+            "s3.path-style-access": "true",
+            "s3.access-key-id": s3.access_key,
+            "s3.secret-access-key": s3.secret_key,
+        }
+        setting = f"spark.sql.catalog.{bucket.name}"
+        self._session.conf.set(setting, "org.apache.iceberg.spark.SparkCatalog")
+        for key, value in catalog.items():
+            self._session.conf.set(f"{setting}.{key}", value)
+        return from_arrow(self._session.table(f"{bucket.name}.{name}").toArrow())
 
     def read_all(self, tables: list[tuple[str, str | Path]]) -> list[list[Row]]:
         """A list of (``iceberg`` or ``delta``, place)."""

@@ -33,9 +33,35 @@ pub struct Catalog {
     /// Whether databases that are missing in the catalog are made.
     #[serde(default)]
     pub create_databases: bool,
+    /// Who chooses where the tables in a REST catalog lie.
+    pub locations: Option<Locations>,
     /// What Glue shows of the columns of Delta tables.
     #[serde(default)]
     pub delta_columns: DeltaColumns,
+}
+
+/// Who chooses where tables lie, by the names of `lake.catalog.locations`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Locations {
+    /// Lakebed: at `<lake.location>/<database>/<name>`.
+    Lake,
+    /// The catalog.
+    Catalog,
+}
+
+/// The service that S3 Tables' requests are signed for.
+const S3_TABLES: &str = "s3tables";
+
+impl Catalog {
+    /// Whether the catalog chooses where tables lie: as it is told, and S3 Tables always does.
+    pub fn chooses_locations(&self) -> bool {
+        let default = match self.sigv4.as_deref() {
+            Some(S3_TABLES) => Locations::Catalog,
+            _ => Locations::Lake,
+        };
+        self.locations.unwrap_or(default) == Locations::Catalog
+    }
 }
 
 /// The `lake.catalog.oauth2` block: client credentials.
@@ -117,6 +143,7 @@ fn idle(catalog: &Catalog, problems: &mut Vec<Problem>) {
         ("catalog_id", catalog.catalog_id.is_some(), &[Glue]),
         ("endpoint", catalog.endpoint.is_some(), &[Glue]),
         ("create_databases", catalog.create_databases, &[Glue, Rest]),
+        ("locations", catalog.locations.is_some(), &[Rest]),
         ("delta_columns", catalog.delta_columns != DeltaColumns::Log, &[Glue]),
     ];
     let name = match catalog.kind {
@@ -161,6 +188,11 @@ fn rest(config: &Config, problems: &mut Vec<Problem>) {
     if catalog.region.is_some() && catalog.sigv4.is_none() {
         let message = "has no effect without `sigv4`";
         problems.push(Problem::new("lake.catalog.region", message, "remove it"));
+    }
+    let is_s3_tables = catalog.sigv4.as_deref() == Some(S3_TABLES);
+    if is_s3_tables && catalog.locations == Some(Locations::Lake) {
+        let message = "S3 Tables chooses the places of its tables";
+        problems.push(Problem::new("lake.catalog.locations", message, "remove it"));
     }
     let refused = |path: String| {
         let message = "Delta tables cannot be in an Iceberg REST catalog";

@@ -101,9 +101,7 @@ impl<'a> Fixture<'a> {
 
     /// The silver table on this log.
     pub async fn silver_on(&self, log: Box<dyn TableLog>) -> UpsertTable {
-        UpsertTable::open(self.storage.clone(), log, self.options.clone())
-            .await
-            .expect("the index is read")
+        UpsertTable::open(log, self.options.clone()).await.expect("the index is read")
     }
 
     /// The silver table on a log with faults.

@@ -24,6 +24,11 @@ pub(crate) trait InCatalog: Send + Sync {
     /// The same, without a start.
     fn entry_if_started(&self, storage: &Storage) -> Entry;
 
+    /// Where the table at this place is looked for: there, or elsewhere if the catalog chooses.
+    fn asked(&self, storage: &Storage) -> Storage {
+        storage.clone()
+    }
+
     /// The options for the table at this place.
     async fn placed(&self, storage: &Storage, options: &TableOptions) -> TableOptions {
         TableOptions { catalog: self.entry_of(storage).await, ..options.clone() }
@@ -44,12 +49,12 @@ impl<C: InCatalog> LogFactory for C {
         schema: &TableSchema,
     ) -> Result<Box<dyn TableLog>> {
         let options = self.placed(storage, options).await;
-        crate::create_or_open(C::FORMAT, storage, &options, schema).await
+        crate::create_or_open(C::FORMAT, &self.asked(storage), &options, schema).await
     }
 
     async fn open(&self, storage: &Storage, options: &TableOptions) -> Result<Box<dyn TableLog>> {
         let options = self.placed(storage, options).await;
-        let log = crate::open(C::FORMAT, storage, &options).await?;
+        let log = crate::open(C::FORMAT, &self.asked(storage), &options).await?;
         Ok(log.expect("there is a table"))
     }
 

@@ -205,8 +205,7 @@ pub async fn bronze_lands_in_its_partitions(factory: &dyn LogFactory) {
     // What Delta holds, so that one schema does for both formats.
     schema.columns[1].column_type = ColumnType::Long;
     let log = table.create(&schema).await;
-    let mut bronze =
-        AppendTable::open(table.storage.clone(), log, table.options.clone()).await.expect("opened");
+    let mut bronze = AppendTable::open(log, table.options.clone()).await.expect("opened");
     let mut delta = CheckpointDelta::default();
     let mut rows = Vec::new();
     for offset in 0..200 {

@@ -376,6 +376,10 @@ impl TableLog for DeltaLog {
         &self.state.head
     }
 
+    fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
     async fn refresh(&mut self) -> Result<bool> {
         if self.frozen {
             return Ok(false);

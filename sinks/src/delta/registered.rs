@@ -15,6 +15,7 @@ use super::DeltaLog;
 use super::schema::has_zoneless;
 use crate::catalog::glue::{Changed, GlueTable, delta_input, is_delta, version_id};
 use crate::log::{CommitOutcome, Head, MaintenanceReport, TableChange, TableLog};
+use crate::storage::Storage;
 use crate::{Error, Result};
 
 /// Wait after the first failure; doubles.
@@ -138,6 +139,10 @@ async fn bring_in_step(entry: &GlueTable, location: &str, schema: &TableSchema) 
 impl TableLog for RegisteredLog {
     fn head(&self) -> &Head {
         self.log.head()
+    }
+
+    fn storage(&self) -> &Storage {
+        self.log.storage()
     }
 
     async fn refresh(&mut self) -> Result<bool> {

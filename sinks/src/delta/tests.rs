@@ -87,7 +87,7 @@ impl Place {
 
     async fn silver(&self, options: &TableOptions) -> UpsertTable {
         let log = Box::new(self.log(options).await);
-        UpsertTable::open(self.storage.clone(), log, Default::default()).await.expect("opens")
+        UpsertTable::open(log, Default::default()).await.expect("opens")
     }
 
     async fn staged(&self, partition: i32, ids: std::ops::Range<i64>) -> Arc<DataFile> {

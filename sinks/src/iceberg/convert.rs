@@ -76,6 +76,12 @@ pub(super) fn numbered(schema: &Schema, schema_id: i32) -> Result<Option<Schema>
     build_schema(ours, schema_id).map(Some)
 }
 
+/// The same schema under another number.
+pub(super) fn with_id(schema: &Schema, schema_id: i32) -> Result<Schema> {
+    let fields = schema.as_struct().fields();
+    build_schema(fields.iter().map(|field| field.as_ref().clone()).collect(), schema_id)
+}
+
 fn build_schema(fields: Vec<NestedField>, schema_id: i32) -> Result<Schema> {
     Schema::builder()
         .with_schema_id(schema_id)

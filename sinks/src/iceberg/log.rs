@@ -14,7 +14,7 @@ use super::manifest_stage::{Remembered, forget};
 use super::pointer::{Located, Pointer, Step, Swapped};
 use super::stage::{self, Attempt, Staged, StagedDeletes};
 use super::state::{self, State};
-use super::{convert, metadata, progress};
+use super::{metadata, progress};
 use crate::failpoint;
 use crate::log::{CommitOutcome, Head, MaintenanceReport, TableChange, TableLog, TableOptions};
 use crate::storage::Storage;
@@ -70,31 +70,20 @@ impl IcebergLog {
         options: TableOptions,
         schema: &TableSchema,
     ) -> Result<Self> {
-        let there = Self::open(storage.clone(), options.clone()).await?;
-        if let Some(log) = there.filter(|log| !log.is_half_made()) {
+        if let Some(log) = Self::open(storage.clone(), options.clone()).await? {
             return Ok(log);
         }
         let schema = field_ids::assign(&TableSchema::default(), schema, 0);
         let created = metadata::create(storage.location(), &schema, &options.retention)?;
         Pointer::of(&options.catalog).create(&storage, &created).await?;
         // Created, by us or by somebody who was quicker: either way it is there now.
-        let there = Self::open(storage.clone(), options).await?;
-        there.filter(|log| !log.is_half_made()).ok_or_else(|| {
+        Self::open(storage.clone(), options).await?.ok_or_else(|| {
             Error::unavailable(format!("could not create table `{}`", storage.location()))
         })
     }
 
-    /// Whether somebody was stopped while making the table.
-    fn is_half_made(&self) -> bool {
-        let State { metadata, .. } = &self.state;
-        let is_numbered = || {
-            let schema = metadata.current_schema();
-            matches!(convert::numbered(schema, schema.schema_id()), Ok(None))
-        };
-        self.pointer.creates_in_steps() && metadata.current_snapshot().is_none() && !is_numbered()
-    }
-
-    /// Opens the table at `storage` at its newest version; `None` where there is no table.
+    /// Opens the table at `storage` at its newest version; `None` where there is no table, or one
+    /// that somebody was stopped while making, or is making now.
     ///
     /// Repairs the version hint if a crash has left it behind.
     ///
@@ -105,8 +94,12 @@ impl IcebergLog {
     pub async fn open(storage: Storage, options: TableOptions) -> Result<Option<Self>> {
         let pointer = Pointer::of(&options.catalog);
         let verified = Moment::now();
+        let storage = pointer.place(&storage).await?;
         let Some(newest) = pointer.newest(&storage).await? else { return Ok(None) };
         let log = Self::load(storage, options, pointer, newest, verified, false).await?;
+        if log.pointer.creates_in_steps() && metadata::is_half_made(&log.state.metadata) {
+            return Ok(None);
+        }
         log.announce().await;
         Ok(Some(log))
     }
@@ -117,6 +110,7 @@ impl IcebergLog {
     /// As [`Self::open`], and `Invalid` when the version is not kept.
     pub async fn open_at(storage: Storage, options: TableOptions, version: i64) -> Result<Self> {
         let pointer = Pointer::of(&options.catalog);
+        let storage = pointer.place(&storage).await?;
         let located = pointer.at(&storage, version).await?;
         Self::load(storage, options, pointer, located, Moment::now(), true).await
     }
@@ -130,7 +124,6 @@ impl IcebergLog {
         frozen: bool,
     ) -> Result<Self> {
         let state = state::load(&storage, &pointer, located, &options.sink_id, None).await?;
-        state::check_location(&state.metadata, &storage)?;
         Ok(Self {
             pointer,
             storage,
@@ -184,6 +177,7 @@ impl IcebergLog {
             change,
             deletes,
             next: self.pointer.next(&self.state.located),
+            beside: self.pointer.may_delete().await?,
         };
         attempt.stage(&mut self.remembered).await
     }
@@ -243,6 +237,10 @@ impl IcebergLog {
 impl TableLog for IcebergLog {
     fn head(&self) -> &Head {
         &self.state.head
+    }
+
+    fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     async fn refresh(&mut self) -> Result<bool> {
@@ -305,6 +303,9 @@ impl TableLog for IcebergLog {
         }
         // What a stale head does not name may be what the newest one lives on.
         self.refresh().await?;
+        if !self.pointer.may_delete().await? {
+            return Ok(MaintenanceReport::default());
+        }
         let retention = &self.options.retention;
         self.cleaner.clean(&self.storage, &self.pointer, &self.state, retention).await
     }

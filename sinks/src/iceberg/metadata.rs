@@ -10,7 +10,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::convert::{from_iceberg, library, to_iceberg};
-use super::{partition_spec, progress};
+use super::{convert, partition_spec, progress};
 use crate::clock::now_ms;
 use crate::log::{MEMO, Retention};
 use crate::{Error, Result};
@@ -66,6 +66,36 @@ pub(super) fn create(
     });
     serde_json::from_value(metadata)
         .map_err(|e| Error::internal("the metadata of a new table is not valid").with_source(e))
+}
+
+/// Whether it is an empty table that is not yet all that [`create`] says: some catalogs make one in
+/// two steps.
+pub(super) fn is_half_made(metadata: &TableMetadata) -> bool {
+    let is_numbered = || {
+        let schema = metadata.current_schema();
+        matches!(convert::numbered(schema, schema.schema_id()), Ok(None))
+    };
+    let is_ours = metadata.properties().contains_key(PREVIOUS_VERSIONS_MAX);
+    metadata.current_snapshot().is_none() && !(is_ours && is_numbered())
+}
+
+/// The properties of a `created` table as they are where its columns have the numbers of `made`.
+pub(super) fn properties_in(
+    made: &TableMetadata,
+    created: &TableMetadata,
+) -> HashMap<String, String> {
+    let mut properties = created.properties().clone();
+    let renumbered = |ids: &String| {
+        let ids: Vec<i32> = serde_json::from_str(ids).ok()?;
+        let name = |id: i32| created.current_schema().name_by_field_id(id);
+        let id = |id: i32| made.current_schema().field_id_by_name(name(id)?);
+        let ids: Option<Vec<i32>> = ids.into_iter().map(id).collect();
+        Some(json!(ids?).to_string())
+    };
+    if let Some(key) = properties.remove(KEY).as_ref().and_then(renumbered) {
+        properties.insert(KEY.to_owned(), key);
+    }
+    properties
 }
 
 /// Metadata as stored, never compressed.
@@ -124,6 +154,12 @@ pub(super) fn table_schema(metadata: &TableMetadata) -> Result<TableSchema> {
 pub(super) fn highest_column_id(metadata: &TableMetadata) -> i32 {
     let fields = metadata.schemas_iter().flat_map(|schema| schema.as_struct().fields());
     fields.map(|field| field.id).max().unwrap_or(0)
+}
+
+/// Number and name of each column.
+pub(super) fn top_level(metadata: &TableMetadata) -> Vec<(i32, &str)> {
+    let fields = metadata.current_schema().as_struct().fields();
+    fields.iter().map(|field| (field.id, field.name.as_str())).collect()
 }
 
 /// Id for a schema that the table does not have yet.

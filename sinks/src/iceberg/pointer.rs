@@ -90,6 +90,29 @@ impl Pointer {
         }
     }
 
+    /// Where the table lies: at `storage`, where it was looked for, unless its catalog has chosen
+    /// another place.
+    ///
+    /// # Errors
+    /// When the catalog does not answer, or the place is none that Lakebed reaches.
+    pub(super) async fn place(&self, storage: &Storage) -> Result<Storage> {
+        match self {
+            Self::Filesystem | Self::Glue(_) => Ok(storage.clone()),
+            Self::Rest(pointer) => pointer.place(storage).await,
+        }
+    }
+
+    /// Whether files that no version needs are ours to delete.
+    ///
+    /// # Errors
+    /// When the catalog does not answer.
+    pub(super) async fn may_delete(&self) -> Result<bool> {
+        match self {
+            Self::Filesystem | Self::Glue(_) => Ok(true),
+            Self::Rest(pointer) => pointer.may_delete().await,
+        }
+    }
+
     /// Where the metadata of the version after `base` goes.
     pub(super) fn next(&self, base: &Located) -> Located {
         let version = base.version + 1;

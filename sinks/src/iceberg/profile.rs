@@ -34,6 +34,11 @@ const WORDS: TypeWords = TypeWords {
 const TRANSFORMS: [&str; 5] = ["identity", "year", "month", "day", "hour"];
 const PRECISION_MAX: u32 = 38;
 
+/// Where the table lies that is looked up there.
+pub(crate) async fn place(storage: &Storage, entry: &Entry) -> Result<Storage> {
+    Pointer::of(entry).place(storage).await
+}
+
 /// Reads the newest version.
 pub(crate) async fn read(storage: &Storage, entry: &Entry) -> Result<Found> {
     let pointer = Pointer::of(entry);

@@ -57,12 +57,17 @@ pub(super) struct Encoded {
     pub(super) side_object: Option<(String, Vec<u8>)>,
 }
 
-/// The stored form of a checkpoint.
-pub(super) fn encode(checkpoint: &Checkpoint, options: &TableOptions) -> Result<Encoded> {
+/// The stored form of a checkpoint. Whole, whatever its size, where objects that no manifest names
+/// are not safe (`beside`): others would delete one.
+pub(super) fn encode(
+    checkpoint: &Checkpoint,
+    options: &TableOptions,
+    beside: bool,
+) -> Result<Encoded> {
     let internal = |e| Error::internal("could not encode the checkpoint").with_source(e);
     let stored = checkpoint.to_stored(&options.sink_id, options.cluster.as_deref());
     let text = serde_json::to_string(&stored).map_err(internal)?;
-    if checkpoint.iter().nth(INLINE_PARTITIONS_MAX).is_none() {
+    if !beside || checkpoint.iter().nth(INLINE_PARTITIONS_MAX).is_none() {
         return Ok(Encoded { text, side_object: None });
     }
     let path = format!("{SIDE_OBJECT}{}.json", Uuid::new_v4().simple());

@@ -3,19 +3,21 @@
 //!
 //! Metadata files are the catalog's: it names them, writes them and takes them away. What it
 //! answers is the table, whatever file that lies in. Versions are numbered by the sequence number,
-//! which every snapshot moves on.
+//! which every snapshot moves on. Some catalogs choose where tables lie: then their metadata tells
+//! the place, and nobody else does.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use iceberg::spec::TableMetadata;
 use iceberg::{TableRequirement, TableUpdate};
+use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::metadata::{self, MAIN};
 use super::pointer::{Answered, Located, Step, Swapped};
-use super::state::{Reader, check_location};
-use super::{convert, filesystem, glue, progress, updates};
+use super::state::{Reader, check_location, normal};
+use super::{filesystem, glue, progress, updates};
 use crate::catalog::rest::{Changed, Loaded, RestTable};
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Result};
@@ -43,6 +45,35 @@ struct Kept {
 impl RestPointer {
     pub(super) fn new(table: RestTable) -> Self {
         Self { table, kept: Arc::default() }
+    }
+
+    /// Where the table lies.
+    pub(super) async fn place(&self, storage: &Storage) -> Result<Storage> {
+        #[derive(Deserialize)]
+        struct Placed {
+            location: String,
+        }
+        if !self.table.has_own_place() {
+            return Ok(storage.clone());
+        }
+        let Some(loaded) = self.table.load().await? else { return Ok(storage.clone()) };
+        let placed: Placed = serde_json::from_slice(&loaded.metadata).map_err(|e| {
+            Error::corrupt(format!("the metadata of table `{}` names no location", self.table))
+                .with_source(e)
+        })?;
+        storage.elsewhere(&normal(&placed.location)).map_err(|error| {
+            Error::invalid(format!(
+                "the REST catalog keeps table `{}` where Lakebed does not write: let it keep its \
+                 tables on S3",
+                self.table
+            ))
+            .with_source(error)
+        })
+    }
+
+    /// Whether its files are ours to delete.
+    pub(super) async fn may_delete(&self) -> Result<bool> {
+        self.table.may_delete().await
     }
 
     /// The version after `base`; where its metadata lies, the catalog says.
@@ -105,8 +136,11 @@ impl RestPointer {
         created: &TableMetadata,
     ) -> Result<Swapped> {
         if let Some(loaded) = self.table.load().await? {
-            let base = answered(storage, &loaded)?.metadata;
-            return self.number_fields(storage, &base).await;
+            let made = answered(storage, &loaded)?.metadata;
+            return match metadata::is_half_made(&made) {
+                true => self.finish(storage, &made, created).await,
+                false => Ok(Swapped::Done),
+            };
         }
         self.refuse_occupied(storage).await?;
         let staged = match self.table.create(&self.new_table(created, true)?).await {
@@ -121,15 +155,18 @@ impl RestPointer {
             Err(error) => return Err(error),
         };
         let (mut uuid, mut properties) = (created.uuid(), HashMap::new());
+        let mut location = created.location().to_owned();
         if let Some(staged) = staged {
             let staged = answered(storage, &staged)?.metadata;
             self.check_place(storage, &staged)?;
             uuid = staged.uuid();
             properties = staged.properties().clone();
+            location = staged.location().to_owned();
+        } else if self.table.has_own_place() {
+            return self.create_plainly(storage, created).await;
         }
-        properties.extend(created.properties().clone());
-        properties.extend(delete_after_commit());
-        let changes = updates::creation(created, uuid, properties);
+        properties.extend(new_properties(created.properties().clone()));
+        let changes = updates::creation(created, uuid, location, properties);
         match self.send(storage, &[TableRequirement::NotExist], &changes).await {
             // A catalog that forgets what it has prepared: nothing is made.
             Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -151,33 +188,31 @@ impl RestPointer {
                 Error::unavailable(format!("table `{}` was made and is not there", self.table))
             })?,
         };
-        let base = answered(storage, &loaded)?.metadata;
-        self.check_place(storage, &base)?;
-        if top_level(&base) != top_level(created) {
+        let made = answered(storage, &loaded)?.metadata;
+        self.check_place(storage, &made)?;
+        if metadata::top_level(&made) != metadata::top_level(created) {
             return Err(Error::invalid(format!(
                 "the REST catalog has numbered the columns of new table `{}` in another order than \
                  they were given: drop it there, and use another catalog",
                 self.table
             )));
         }
-        self.number_fields(storage, &base).await
+        self.finish(storage, &made, created).await
     }
 
-    /// Gives the fields of a table without rows the numbers that they have in our files.
-    async fn number_fields(&self, storage: &Storage, base: &TableMetadata) -> Result<Swapped> {
-        let id = metadata::next_schema_id(base);
-        let numbered = match base.current_snapshot() {
-            None => convert::numbered(base.current_schema(), id)?,
-            Some(_) => None,
-        };
-        let Some(schema) = numbered else { return Ok(Swapped::Done) };
-        let requirements = updates::requirements(base, base);
-        let changes = [
-            TableUpdate::AddSchema { schema },
-            TableUpdate::SetCurrentSchema { schema_id: id },
-            TableUpdate::SetProperties { updates: delete_after_commit().into_iter().collect() },
-        ];
-        self.send(storage, &requirements, &changes).await
+    /// Makes of a new table, as the catalog has it, the one that was to be made.
+    async fn finish(
+        &self,
+        storage: &Storage,
+        made: &TableMetadata,
+        created: &TableMetadata,
+    ) -> Result<Swapped> {
+        let properties = new_properties(metadata::properties_in(made, created));
+        let changes = updates::completion(made, created, properties)?;
+        match changes.is_empty() {
+            true => Ok(Swapped::Done),
+            false => self.send(storage, &updates::requirements(made, made), &changes).await,
+        }
     }
 
     /// The body that makes a table, or with `stage` prepares one.
@@ -186,19 +221,26 @@ impl RestPointer {
         let encode = |value: Result<Json, serde_json::Error>| {
             value.map_err(|e| Error::internal("could not encode a new table").with_source(e))
         };
-        Ok(json!({
+        let mut table = json!({
             "name": self.table.name(),
-            "location": created.location(),
             "schema": encode(serde_json::to_value(created.current_schema()))?,
             "partition-spec": encode(serde_json::to_value(spec))?,
-            "properties": created.properties(),
+            "properties": new_properties(created.properties().clone()),
             "stage-create": stage,
-        }))
+        });
+        // Those that choose refuse to be told.
+        if !self.table.has_own_place() {
+            table["location"] = json!(created.location());
+        }
+        Ok(table)
     }
 
     /// Refuses a place where a table has versions that the catalog knows nothing of: a new one
     /// there would hide its rows. What an attempt to create one has left behind has no rows.
     async fn refuse_occupied(&self, storage: &Storage) -> Result<()> {
+        if self.table.has_own_place() {
+            return Ok(());
+        }
         let listed = storage.list(FOLDER).await?;
         let version = |path: &str| glue::version_of(path).or_else(|| filesystem::version_of(path));
         let taken = listed.iter().find(|entry| version(&entry.path).is_some_and(|n| n > 0));
@@ -214,13 +256,16 @@ impl RestPointer {
         }
     }
 
-    /// Refuses a catalog that chooses other places for its tables.
+    /// Refuses a catalog that chooses other places for its tables, unless that is known.
     fn check_place(&self, storage: &Storage, metadata: &TableMetadata) -> Result<()> {
+        if self.table.has_own_place() {
+            return Ok(());
+        }
         check_location(metadata, storage).map_err(|_| {
             Error::invalid(format!(
                 "the REST catalog keeps table `{}` at `{}` and not at `{}`: Lakebed keeps tables at \
-                 `<lake.location>/<database>/<name>`; correct `lake.location`, or let the catalog \
-                 allow that place",
+                 `<lake.location>/<database>/<name>`; correct `lake.location`, let the catalog \
+                 allow that place, or set `lake.catalog.locations: catalog` to take its own",
                 self.table,
                 metadata.location(),
                 storage.location()
@@ -280,14 +325,10 @@ impl RestPointer {
     }
 }
 
-fn delete_after_commit() -> [(String, String); 1] {
-    [(DELETE_AFTER_COMMIT.to_owned(), "true".to_owned())]
-}
-
-/// Number and name of each column.
-fn top_level(metadata: &TableMetadata) -> Vec<(i32, &str)> {
-    let fields = metadata.current_schema().as_struct().fields();
-    fields.iter().map(|field| (field.id, field.name.as_str())).collect()
+/// Those of a new table, and what only a catalog has use for.
+fn new_properties(mut properties: HashMap<String, String>) -> HashMap<String, String> {
+    properties.insert(DELETE_AFTER_COMMIT.to_owned(), "true".to_owned());
+    properties
 }
 
 /// Relative to the table where it lies there.

@@ -1,6 +1,8 @@
 //! Iceberg tables whose newest version a REST catalog tells: the suite, and what only such a catalog
 //! can do to them.
 
+mod places;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,12 +16,12 @@ use tokio::sync::OnceCell;
 use super::log::IcebergLog;
 use super::updates;
 use crate::catalog::Entry;
-use crate::catalog::rest::double::{Fault, Manners, RestDouble, Staging};
+use crate::catalog::rest::double::{Fault, Manners, Places, RestDouble, Staging};
 use crate::catalog::rest::{Rest, RestOptions};
 use crate::conformance::commits::change;
 use crate::conformance::fixture::{Fixture, batch, commit, delta, expected, silver_schema, tp};
 use crate::conformance::in_catalog::{InCatalog, committed, name, two_writers_beside_somebody};
-use crate::conformance::partitions::{Partitioned, rows_move_between_partitions};
+use crate::conformance::partitions::{Partitioned, partitioned, rows_move_between_partitions};
 use crate::log::{CommitOutcome, Retention, TableLog};
 use crate::storage::Storage;
 use crate::table::field_ids;
@@ -48,6 +50,13 @@ impl Factory {
         Self { manners, ..Self::new() }
     }
 
+    /// A catalog that chooses the places of tables.
+    fn choosing(manners: Manners) -> Self {
+        let mut factory = Self::with(Manners { places: Places::Chosen, ..manners });
+        factory.options.chooses_places = true;
+        factory
+    }
+
     async fn double(&self) -> &RestDouble {
         let start = || RestDouble::start(self.namespaces, self.manners.clone());
         self.double.get_or_init(start).await
@@ -60,12 +69,12 @@ impl Factory {
 
     async fn open(&self, table: &Fixture<'_>) -> Result<Option<IcebergLog>> {
         let options = self.placed_of(table).await;
-        IcebergLog::open(table.storage.clone(), options).await
+        IcebergLog::open(self.asked(&table.storage), options).await
     }
 
     async fn create(&self, table: &Fixture<'_>) -> Result<IcebergLog> {
         let options = self.placed_of(table).await;
-        IcebergLog::create_or_open(table.storage.clone(), options, &silver_schema()).await
+        IcebergLog::create_or_open(self.asked(&table.storage), options, &silver_schema()).await
     }
 
     /// The table's metadata as the catalog has it.
@@ -79,7 +88,15 @@ impl InCatalog for Factory {
     const FORMAT: Format = Format::Iceberg;
 
     async fn entry_of(&self, storage: &Storage) -> Entry {
+        self.double().await.choose(&name(storage), storage.location());
         Entry::Rest(self.catalog().await.table(DATABASE, &name(storage)))
+    }
+
+    fn asked(&self, storage: &Storage) -> Storage {
+        match self.options.chooses_places {
+            true => storage.child("not/here"),
+            false => storage.clone(),
+        }
     }
 
     fn entry_if_started(&self, storage: &Storage) -> Entry {
@@ -136,6 +153,7 @@ async fn a_table_that_was_left_half_made_is_finished() {
     factory.double().await.push("commit", Fault::Refused(503));
     // The first attempt ends between the two steps.
     drop(factory.create(&table).await);
+    assert!(factory.open(&table).await.expect("answered").is_none(), "it is no table yet");
     let (element, column) = list_ids(&factory.metadata(&table).await);
     assert_ne!(element, 10_000 + 100 * column);
 
@@ -143,6 +161,27 @@ async fn a_table_that_was_left_half_made_is_finished() {
 
     let (element, column) = list_ids(&factory.metadata(&table).await);
     assert_eq!(element, 10_000 + 100 * column);
+}
+
+/// Some catalogs take the columns of a new table, and nothing else.
+#[tokio::test]
+async fn a_new_table_is_what_it_should_be_whatever_the_catalog_forgets() {
+    let staging = Staging::Refused;
+    let factory = Factory::with(Manners { staging, forgets: true, ..Manners::default() });
+    let table = Fixture::new(&factory);
+    let schema = partitioned(&silver_schema(), &["bucket(4, id)"], TableFormat::Iceberg);
+    let options = factory.placed_of(&table).await;
+    let log = IcebergLog::create_or_open(table.storage.clone(), options, &schema).await;
+    let mut log = log.expect("made");
+    assert_eq!(log.head().schema, schema);
+    committed(log.commit(&change(vec![], delta(0, 0, 1))).await);
+
+    let metadata = factory.metadata(&table).await;
+    assert_eq!(metadata["properties"]["lakebed.key"], "[1]");
+    assert_eq!(metadata["properties"]["write.delete.mode"], "merge-on-read");
+    let specs = metadata["partition-specs"].as_array().expect("specs");
+    let spec = specs.iter().find(|spec| spec["spec-id"] == metadata["default-spec-id"]);
+    assert_eq!(spec.expect("a spec")["fields"][0]["transform"], "bucket[4]");
 }
 
 #[tokio::test]
@@ -321,22 +360,6 @@ async fn many_requests_fetch_one_token_and_one_that_ends_is_renewed_before() {
         }
         let counts = factory.double().await.take_counts();
         assert_eq!((counts["token"], counts["config"]), (wanted, 1), "{token_seconds:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_catalog_that_chooses_other_places_is_refused() {
-    let elsewhere = tempfile::tempdir().expect("folder");
-    for staging in [Staging::Known, Staging::Refused] {
-        let place = format!("file://{}", elsewhere.path().display());
-        let own_location = Some(place.clone());
-        let factory = Factory::with(Manners { staging, own_location, ..Manners::default() });
-        let table = Fixture::new(&factory);
-
-        let refused = factory.create(&table).await.expect_err("another place");
-
-        assert_eq!(refused.kind(), ErrorKind::Invalid);
-        assert!(refused.to_string().contains(&place), "{refused}");
     }
 }
 

@@ -175,6 +175,8 @@ pub(super) struct Attempt<'a> {
     pub(super) deletes: &'a StagedDeletes,
     /// Where the next metadata file goes.
     pub(super) next: Located,
+    /// Whether an object that no manifest names may lie beside.
+    pub(super) beside: bool,
 }
 
 impl Attempt<'_> {
@@ -342,7 +344,7 @@ impl Attempt<'_> {
         for (key, value) in &self.change.notes {
             summary.insert(format!("{}{key}", progress::NOTE), value.clone());
         }
-        let encoded = progress::encode(&progress.checkpoint, self.options)?;
+        let encoded = progress::encode(&progress.checkpoint, self.options, self.beside)?;
         if let Some((path, bytes)) = encoded.side_object {
             self.storage.put(&path, bytes).await?;
         }

@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Different spellings of one place: `file:/a`, `file:///a`; `s3a://b`, `s3://b`.
-fn normal(uri: &str) -> String {
+pub(super) fn normal(uri: &str) -> String {
     if let Some(path) = uri.strip_prefix("file:") {
         return format!("file:///{}", path.trim_start_matches('/'));
     }
@@ -150,6 +150,7 @@ pub(super) async fn load(
     let uri = storage.uri(&located.path);
     let bytes = pointer.read(storage, &located).await?;
     let (metadata, pinned) = metadata::decode(&uri, &bytes)?;
+    check_location(&metadata, storage)?;
     let reader = Reader::new(storage, metadata.location());
     let manifests = match metadata.current_snapshot() {
         Some(snapshot) => reader.manifest_list(snapshot.manifest_list()).await?,

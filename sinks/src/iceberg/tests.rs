@@ -480,10 +480,10 @@ async fn rivals_in_different_partitions_lose_nothing() {
         let (storage, options, write) =
             (table.storage.clone(), table.table.clone(), table.options.clone());
         tokio::spawn(async move {
-            let log = IcebergLog::open(storage.clone(), options).await.expect("opens");
+            let log = IcebergLog::open(storage, options).await.expect("opens");
             let log = Box::new(log.expect("a table"));
             let mut silver =
-                crate::table::upsert::UpsertTable::open(storage, log, write).await.expect("opens");
+                crate::table::upsert::UpsertTable::open(log, write).await.expect("opens");
             for n in 0..10 {
                 let id = i64::from(partition) * 100 + n % 5;
                 commit(&mut silver, batch_of(partition, n, &[(id, Some("mine"))])).await;

@@ -11,7 +11,8 @@ use iceberg::{TableRequirement, TableUpdate};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::metadata::MAIN;
+use super::convert;
+use super::metadata::{self, MAIN};
 use crate::{Error, Result};
 
 /// Stands for what was added last, in the specification.
@@ -69,6 +70,7 @@ pub(super) fn updates(
 pub(super) fn creation(
     created: &TableMetadata,
     uuid: Uuid,
+    location: String,
     properties: HashMap<String, String>,
 ) -> Vec<TableUpdate> {
     let spec = created.default_partition_spec().as_ref().clone().into_unbound();
@@ -82,9 +84,50 @@ pub(super) fn creation(
         TableUpdate::SetDefaultSpec { spec_id: LAST_ADDED },
         TableUpdate::AddSortOrder { sort_order },
         TableUpdate::SetDefaultSortOrder { sort_order_id: i64::from(LAST_ADDED) },
-        TableUpdate::SetLocation { location: created.location().to_owned() },
+        TableUpdate::SetLocation { location },
         TableUpdate::SetProperties { updates: properties },
     ]
+}
+
+/// What makes of a new table, as a catalog has `made` it, the one that was to be `created`, with these
+/// properties.
+///
+/// Catalogs number the fields inside of columns themselves, and some pass over whatever is more
+/// than columns.
+///
+/// # Errors
+/// `Invalid` where a column cannot be numbered.
+pub(super) fn completion(
+    made: &TableMetadata,
+    created: &TableMetadata,
+    mut missing: HashMap<String, String>,
+) -> Result<Vec<TableUpdate>> {
+    let mut all = Vec::new();
+    let schema_id = metadata::next_schema_id(made);
+    let (theirs, ours) = (made.current_schema(), created.current_schema());
+    let schema = match metadata::top_level(made) == metadata::top_level(created) {
+        true if theirs.as_struct() == ours.as_struct() => None,
+        true => Some(convert::with_id(ours, schema_id)?),
+        // Another process has begun it, with columns of its own.
+        false => convert::numbered(theirs, schema_id)?,
+    };
+    if let Some(schema) = schema {
+        all.push(TableUpdate::AddSchema { schema });
+        all.push(TableUpdate::SetCurrentSchema { schema_id });
+    }
+    let (theirs, ours) = (made.default_partition_spec(), created.default_partition_spec());
+    if theirs.is_unpartitioned() && !ours.is_unpartitioned() {
+        let ids = made.partition_specs_iter().map(|spec| spec.spec_id());
+        let spec_id = ids.max().map_or(0, |id| id + 1);
+        let spec = ours.as_ref().clone().into_unbound().with_spec_id(spec_id);
+        all.push(TableUpdate::AddSpec { spec });
+        all.push(TableUpdate::SetDefaultSpec { spec_id: LAST_ADDED });
+    }
+    missing.retain(|key, _| !made.properties().contains_key(key));
+    if !missing.is_empty() {
+        all.push(TableUpdate::SetProperties { updates: missing });
+    }
+    Ok(all)
 }
 
 fn schemas(base: &TableMetadata, next: &TableMetadata, all: &mut Vec<TableUpdate>) {

@@ -110,6 +110,8 @@ pub struct Storage {
     /// Without a slash at the end: `file:///a/b` or `s3://bucket/a/b`.
     location: String,
     local: bool,
+    /// How to reach other buckets.
+    s3: Arc<S3Options>,
     counters: Arc<Counters>,
 }
 
@@ -125,6 +127,10 @@ impl Storage {
     /// # Errors
     /// When the location cannot be understood or the client cannot be built.
     pub fn open(location: &str, s3: &S3Options) -> Result<Self> {
+        Self::open_counted(location, &Arc::new(s3.clone()), Arc::default())
+    }
+
+    fn open_counted(location: &str, s3: &Arc<S3Options>, counters: Arc<Counters>) -> Result<Self> {
         let location = location.trim_end_matches('/');
         if let Some(rest) = location.strip_prefix("s3://") {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -135,7 +141,8 @@ impl Storage {
                 prefix: Path::parse(prefix).unwrap_or_else(|_| Path::from(prefix)),
                 location: location.to_owned(),
                 local: false,
-                counters: Arc::default(),
+                s3: s3.clone(),
+                counters,
             });
         }
         let path = location.strip_prefix("file://").unwrap_or(location);
@@ -153,7 +160,8 @@ impl Storage {
             location: format!("file://{path}"),
             prefix,
             local: true,
-            counters: Arc::default(),
+            s3: s3.clone(),
+            counters,
         })
     }
 
@@ -164,6 +172,14 @@ impl Storage {
         child.prefix = self.full(relative);
         child.location = format!("{}/{relative}", self.location);
         child
+    }
+
+    /// Another place, reached as this one is, sharing its counters.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn elsewhere(&self, location: &str) -> Result<Self> {
+        Self::open_counted(location, &self.s3, self.counters.clone())
     }
 
     /// The same place with counters of its own.

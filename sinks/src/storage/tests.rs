@@ -37,6 +37,7 @@ fn odd(store: Odd) -> Storage {
         prefix: Path::default(),
         location: "s3://odd".to_owned(),
         local: false,
+        s3: Arc::default(),
         counters: Arc::default(),
     }
 }

@@ -28,11 +28,8 @@ impl AppendTable {
     ///
     /// # Errors
     /// Never today; the signature is that of [`super::upsert::UpsertTable::open`].
-    pub async fn open(
-        storage: Storage,
-        log: Box<dyn TableLog>,
-        options: WriteOptions,
-    ) -> Result<Self> {
+    pub async fn open(log: Box<dyn TableLog>, options: WriteOptions) -> Result<Self> {
+        let storage = log.storage().clone();
         let settler = Settler::new(log, options.settle.clone());
         Ok(Self { storage, settler, options })
     }

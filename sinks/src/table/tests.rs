@@ -244,8 +244,7 @@ async fn a_table_without_a_key_is_refused() {
     let table = Fixture::new(&factory);
     let schema = schema(&[("n", ColumnType::Long)]);
     let log = factory.create(&table.storage, &table.table, &schema).await.expect("made");
-    let opened =
-        super::upsert::UpsertTable::open(table.storage.clone(), log, table.options.clone());
+    let opened = super::upsert::UpsertTable::open(log, table.options.clone());
     let error = opened.await.err().expect("refused");
     assert_eq!(error.kind(), crate::ErrorKind::Invalid);
 }

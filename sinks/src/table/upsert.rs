@@ -40,11 +40,8 @@ impl UpsertTable {
     /// # Errors
     /// `Invalid` when the table has no key to find rows by; otherwise when a data file cannot be
     /// read.
-    pub async fn open(
-        storage: Storage,
-        log: Box<dyn TableLog>,
-        options: WriteOptions,
-    ) -> Result<Self> {
+    pub async fn open(log: Box<dyn TableLog>, options: WriteOptions) -> Result<Self> {
+        let storage = log.storage().clone();
         let settler = Settler::new(log, options.settle.clone());
         let schema = &settler.head().schema;
         // Without a key every row would be found for every other.

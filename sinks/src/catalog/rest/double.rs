@@ -45,8 +45,24 @@ pub struct Manners {
     pub token_uses: Option<u32>,
     /// Seconds that a token is said to be good for.
     pub token_seconds: Option<u64>,
-    /// Where it puts tables, whatever it is told.
-    pub own_location: Option<String>,
+    /// Where tables lie.
+    pub places: Places,
+    /// Whether a new table that is made plainly has its columns alone.
+    pub forgets: bool,
+    /// Whether it looks after files itself, and says so (`s3.delete-enabled=false`).
+    pub keeps_files: bool,
+}
+
+/// Where tables lie.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Places {
+    /// Where it is told.
+    #[default]
+    Told,
+    /// There, whatever it is told.
+    Own(String),
+    /// Where [`RestDouble::choose`] says; to be told a place is refused.
+    Chosen,
 }
 
 /// Whether tables can be prepared (`stage-create`).
@@ -66,6 +82,8 @@ struct State {
     manners: Manners,
     namespaces: BTreeSet<String>,
     tables: BTreeMap<(String, String), Table>,
+    /// Places of tables by their names.
+    places: BTreeMap<String, String>,
     counts: BTreeMap<String, u64>,
     faults: BTreeMap<String, VecDeque<Fault>>,
     /// Every commit meets a foreign property before it, so often.
@@ -80,6 +98,8 @@ struct State {
 struct Request {
     method: String,
     path: String,
+    /// Of a listing.
+    page: String,
     authorization: String,
     body: Vec<u8>,
 }
@@ -155,6 +175,11 @@ impl RestDouble {
     /// Somebody sets a property right before each of the next so many commits.
     pub fn keep_busy(&self, commits: u32) {
         self.lock().busy = commits;
+    }
+
+    /// The place that a table of this name gets, where places are [`Places::Chosen`].
+    pub fn choose(&self, name: &str, location: &str) {
+        self.lock().places.insert(name.to_owned(), location.to_owned());
     }
 
     /// Requests by kind since the last time it was asked.
@@ -263,6 +288,7 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Opti
     let mut request = Request {
         method: String::new(),
         path: String::new(),
+        page: String::new(),
         authorization: String::new(),
         body: vec![],
     };
@@ -281,7 +307,9 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Opti
             let mut words = line.split_whitespace();
             request.method = words.next().unwrap_or_default().to_owned();
             let path = words.next().unwrap_or_default();
-            request.path = path.strip_suffix("?snapshots=refs").unwrap_or(path).to_owned();
+            let path = path.strip_suffix("?snapshots=refs").unwrap_or(path);
+            let (path, page) = path.split_once("?pageToken=").unwrap_or((path, ""));
+            (request.path, request.page) = (path.to_owned(), page.to_owned());
             continue;
         }
         let Some((name, value)) = line.split_once(':') else { continue };
@@ -306,6 +334,7 @@ impl Request {
             ("POST", "/api/v1/oauth/tokens", _) => "token",
             ("POST", _, 1) => "create_namespace",
             ("GET", _, 2) => "namespace",
+            ("GET", _, 3) => "list",
             ("POST", _, 3) => "create",
             ("GET", _, 4) => "load",
             ("POST", _, 4) => "commit",
@@ -342,7 +371,10 @@ impl State {
         let (namespace, name) = request.key();
         match request.call() {
             "config" => Ok(json!({
-                "defaults": { "prefix": "elsewhere" },
+                "defaults": {
+                    "prefix": "elsewhere",
+                    "s3.delete-enabled": (!self.manners.keeps_files).to_string(),
+                },
                 "overrides": { "prefix": "lakes/one%2Ftwo" },
             })),
             "token" => self.new_token(&request.body),
@@ -359,7 +391,8 @@ impl State {
             "create" if self.namespaces.contains(&namespace) => {
                 self.create(&namespace, &request.json())
             }
-            "namespace" | "create" => refuse(404, "no such namespace"),
+            "list" if self.namespaces.contains(&namespace) => self.list(&namespace, request),
+            "namespace" | "create" | "list" => refuse(404, "no such namespace"),
             "load" => match self.tables.get(&(namespace, name)) {
                 Some(table) => Ok(table.shown()),
                 None => refuse(404, "no such table"),
@@ -398,10 +431,20 @@ impl State {
         if self.tables.contains_key(&key) {
             return refuse(409, "the table is there");
         }
-        let mut table = Table::plain(body).or_else(|why| refuse(400, why))?;
-        if let Some(location) = &self.manners.own_location {
-            table.metadata["location"] = json!(location);
+        let told = body["location"].as_str();
+        let location = match (&self.manners.places, told) {
+            (Places::Told, Some(told)) => told,
+            (Places::Told, None) => return refuse(400, "no location"),
+            (Places::Own(own), _) => own,
+            (Places::Chosen, Some(_)) => return refuse(400, "the location is not yours to choose"),
+            (Places::Chosen, None) => &self.places[&key.1],
+        };
+        let mut body = body.clone();
+        if self.manners.forgets && !staged {
+            body["properties"] = json!({});
+            body["partition-spec"] = json!({ "spec-id": 0, "fields": [] });
         }
+        let mut table = Table::plain(&body, location).or_else(|why| refuse(400, why))?;
         if staged {
             return Ok(json!({ "metadata": table.metadata }));
         }
@@ -409,6 +452,17 @@ impl State {
         let shown = table.shown();
         self.tables.insert(key, table);
         Ok(shown)
+    }
+
+    /// Two names a page.
+    fn list(&self, namespace: &str, request: &Request) -> Reply {
+        let from: usize = request.page.parse().unwrap_or(0);
+        let names = self.tables.keys().filter(|(of, _)| of == namespace);
+        let names: Vec<Value> =
+            names.map(|(of, name)| json!({ "namespace": [of], "name": name })).collect();
+        let page: Vec<&Value> = names.iter().skip(from).take(2).collect();
+        let next = (from + 2 < names.len()).then(|| (from + 2).to_string());
+        Ok(json!({ "identifiers": page, "next-page-token": next }))
     }
 
     fn commit(&mut self, key: (String, String), body: &Value) -> Reply {

@@ -46,6 +46,8 @@ pub struct RestOptions {
     pub ca_file: Option<String>,
     /// Whether namespaces that are missing are made.
     pub create_databases: bool,
+    /// Whether the catalog chooses the places of tables.
+    pub chooses_places: bool,
     /// How long one request may take.
     pub timeout: Duration,
 }
@@ -58,6 +60,7 @@ impl Default for RestOptions {
             login: LoginOptions::None,
             ca_file: None,
             create_databases: false,
+            chooses_places: false,
             timeout: Duration::from_secs(30),
         }
     }
@@ -73,8 +76,16 @@ pub struct Rest {
 struct Inner {
     http: Http,
     options: RestOptions,
-    /// What `/v1/config` gave: address and prefix of everything else.
-    base: OnceCell<String>,
+    configured: OnceCell<Configured>,
+}
+
+/// What `/v1/config` gave.
+#[derive(Debug)]
+struct Configured {
+    /// Address and prefix of everything else.
+    base: String,
+    /// Whether files may be deleted, and so be listed.
+    deletes: bool,
 }
 
 /// The answer to `/v1/config`.
@@ -89,6 +100,22 @@ struct Config {
 struct Settings {
     uri: Option<String>,
     prefix: Option<String>,
+    /// By which catalogs that look after their files say that nobody else does.
+    #[serde(rename = "s3.delete-enabled")]
+    s3_delete_enabled: Option<String>,
+}
+
+/// A page of a namespace's tables.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Listed {
+    identifiers: Vec<Identifier>,
+    next_page_token: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Identifier {
+    name: String,
 }
 
 /// A table as its catalog tells it.
@@ -132,7 +159,7 @@ impl Rest {
         let login = Login::new(options.login.clone(), &uri);
         let http = Http::open(options.ca_file.as_deref(), options.timeout, login)?;
         let options = RestOptions { uri, ..options };
-        Ok(Self { inner: Arc::new(Inner { http, options, base: OnceCell::new() }) })
+        Ok(Self { inner: Arc::new(Inner { http, options, configured: OnceCell::new() }) })
     }
 
     /// A table, which need not be there.
@@ -148,6 +175,11 @@ impl Rest {
     /// Whether namespaces that are missing are made.
     pub fn creates_databases(&self) -> bool {
         self.inner.options.create_databases
+    }
+
+    /// Whether it chooses where tables lie.
+    pub fn chooses_places(&self) -> bool {
+        self.inner.options.chooses_places
     }
 
     /// Asks the catalog for its configuration, which the first request of all does as well.
@@ -186,13 +218,42 @@ impl Rest {
         }
     }
 
-    /// Address and prefix of everything but the configuration.
-    async fn base(&self) -> Result<&str> {
-        let asked = self.inner.base.get_or_try_init(|| self.configure()).await?;
-        Ok(asked)
+    /// Names of the tables in a namespace, none where there is no such namespace.
+    ///
+    /// # Errors
+    /// When the catalog does not answer, or does not let us look.
+    pub async fn tables(&self, database: &str) -> Result<Vec<String>> {
+        let doing = || format!("could not list the tables of namespace `{database}`");
+        let address = format!("{}/namespaces/{}/tables", self.base().await?, encoded(database));
+        let (mut names, mut url) = (Vec::new(), address.clone());
+        loop {
+            let answer = self.look_up(&url).await?;
+            match verdict(&answer) {
+                Verdict::Done => {}
+                Verdict::Gone => return Ok(names),
+                _ => return Err(failed(doing(), &answer)),
+            }
+            let page: Listed = serde_json::from_slice(&answer.body()).map_err(|_| {
+                Error::unavailable(format!("{}: its answer cannot be read", doing()))
+            })?;
+            names.extend(page.identifiers.into_iter().map(|identifier| identifier.name));
+            match page.next_page_token.filter(|token| !token.is_empty()) {
+                None => return Ok(names),
+                Some(token) => url = format!("{address}?pageToken={}", encoded(&token)),
+            }
+        }
     }
 
-    async fn configure(&self) -> Result<String> {
+    /// Address and prefix of everything but the configuration.
+    async fn base(&self) -> Result<&str> {
+        Ok(&self.configured().await?.base)
+    }
+
+    async fn configured(&self) -> Result<&Configured> {
+        self.inner.configured.get_or_try_init(|| self.configure()).await
+    }
+
+    async fn configure(&self) -> Result<Configured> {
         let RestOptions { uri, warehouse, .. } = &self.inner.options;
         let mut url = format!("{uri}/v1/config");
         if let Some(warehouse) = warehouse {
@@ -223,10 +284,12 @@ impl Rest {
         let uri = uri.trim_end_matches('/');
         // As it is given: a prefix has slashes of its own, and is encoded where it has to be.
         let prefix = overrides.prefix.or(defaults.prefix).unwrap_or_default();
-        Ok(match prefix.trim_matches('/') {
+        let base = match prefix.trim_matches('/') {
             "" => format!("{uri}/v1"),
             prefix => format!("{uri}/v1/{prefix}"),
-        })
+        };
+        let deletes = overrides.s3_delete_enabled.or(defaults.s3_delete_enabled);
+        Ok(Configured { base, deletes: deletes.as_deref() != Some("false") })
     }
 
     /// Asks until there is an answer that says something, a few times.
@@ -267,6 +330,27 @@ impl RestTable {
     /// The table's name, without its namespace.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether the catalog chooses where it lies.
+    pub fn has_own_place(&self) -> bool {
+        self.rest.chooses_places()
+    }
+
+    /// Whether it is there.
+    ///
+    /// # Errors
+    /// When the catalog does not answer, or does not let us look.
+    pub async fn exists(&self) -> Result<bool> {
+        Ok(self.load().await?.is_some())
+    }
+
+    /// Whether its files may be listed and deleted; else the catalog does so.
+    ///
+    /// # Errors
+    /// When the catalog does not answer.
+    pub(crate) async fn may_delete(&self) -> Result<bool> {
+        Ok(self.rest.configured().await?.deletes)
     }
 
     /// The table as it is now; `None` where there is none.

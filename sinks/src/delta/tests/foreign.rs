@@ -130,8 +130,7 @@ async fn make_silver(location: &str, small: &crate::table::WriteOptions) {
     let silver_at =
         Storage::open(&format!("{location}/silver"), &S3Options::default()).expect("opens");
     let log = create_or_open(&silver_at, &options, &silver_schema()).await.expect("made");
-    let mut silver =
-        UpsertTable::open(silver_at.clone(), Box::new(log), small.clone()).await.expect("opens");
+    let mut silver = UpsertTable::open(Box::new(log), small.clone()).await.expect("opens");
     let many: Vec<(i64, Option<&str>)> = (0..1000).map(|id| (id, Some("first"))).collect();
     commit(&mut silver, batch(0, &many)).await;
     let mut offset = 1000;
@@ -161,9 +160,7 @@ async fn make_bronze(location: &str, small: &crate::table::WriteOptions) {
     let schema = crate::delta::storage_schema(&lakebed_schemas::bronze::schema());
     let log = create_or_open(&bronze_at, &options, &schema).await.expect("made");
     let mut bronze =
-        crate::table::append::AppendTable::open(bronze_at, Box::new(log), small.clone())
-            .await
-            .expect("opens");
+        crate::table::append::AppendTable::open(Box::new(log), small.clone()).await.expect("opens");
     for start in 0..30 {
         let mut delta = lakebed_schemas::position::CheckpointDelta::default();
         let mut rows = Vec::new();
@@ -229,8 +226,7 @@ async fn a_table_that_others_have_changed() {
         _ => panic!("ids are numbers"),
     });
     eprintln!("version {}: {} rows, sum {}", log.head().version, rows.len(), ids.sum::<i64>());
-    let mut silver =
-        UpsertTable::open(storage.clone(), Box::new(log), Default::default()).await.expect("opens");
+    let mut silver = UpsertTable::open(Box::new(log), Default::default()).await.expect("opens");
     let next = silver.checkpoint().next(&tp(0)).expect("progress").offset;
     commit(&mut silver, batch(next, &[(5000, Some("lakebed")), (5001, Some("new"))])).await;
     silver.maintain().await.expect("maintained");

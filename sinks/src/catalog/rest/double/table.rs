@@ -36,12 +36,11 @@ impl Table {
     }
 
     /// A new one as `POST /tables` makes it: the fields get new numbers.
-    pub(super) fn plain(body: &Value) -> Result<Self, String> {
+    pub(super) fn plain(body: &Value, location: &str) -> Result<Self, String> {
         let mut table = Self::empty();
         let mut schema = body["schema"].clone();
         let mut last = 0;
         number(&mut schema, &mut last);
-        let location = body["location"].as_str().ok_or("no location")?;
         let fields = schema["fields"].as_array().cloned().unwrap_or_default();
         if fields.is_empty() {
             return Err("no fields".to_owned());
