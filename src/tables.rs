@@ -242,7 +242,7 @@ pub async fn open_lake(config: &ResolvedConfig) -> Result<OpenLake, Error> {
         _ => Catalog::Filesystem,
     };
     let options = S3Options {
-        aws: aws.filter(|_| on_s3),
+        aws,
         region: s3.region.clone(),
         endpoint: s3.endpoint.clone(),
         path_style: s3.path_style,

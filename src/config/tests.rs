@@ -539,6 +539,10 @@ fn a_rest_catalog_has_an_address_one_login_and_no_delta_tables() {
     assert_eq!((login.client_id.as_str(), login.client_secret.expose()), ("a", "s3cr3t"));
     accepted(&text("{ type: rest, uri: 'https://c', token: '${env:K}' }"));
     accepted(&text("{ type: rest, uri: 'https://c', sigv4: glue, region: eu-west-1 }"));
+    let chooses = |catalog: &str| accepted(&text(catalog)).lake.catalog.chooses_locations();
+    assert!(!chooses("{ type: rest, uri: 'https://c', sigv4: glue }"));
+    assert!(chooses("{ type: rest, uri: 'https://c', sigv4: s3tables }"));
+    assert!(chooses("{ type: rest, uri: 'https://c', locations: catalog }"));
 
     let cases = [
         ("{ type: rest }", "`lake.catalog.uri`: a REST catalog has an address"),
@@ -551,6 +555,11 @@ fn a_rest_catalog_has_an_address_one_login_and_no_delta_tables() {
         ("{ type: rest, uri: 'https://c', sigv4: 'a b' }", "`lake.catalog.sigv4`"),
         ("{ type: rest, uri: 'https://c', region: x }", "has no effect without `sigv4`"),
         ("{ type: rest, uri: 'https://c', catalog_id: x }", "`lake.catalog.catalog_id`"),
+        (
+            "{ type: rest, uri: 'https://c', sigv4: s3tables, locations: lake }",
+            "S3 Tables chooses the places of its tables",
+        ),
+        ("{ type: filesystem, locations: catalog }", "`lake.catalog.locations`"),
         ("{ type: filesystem, token: '${env:K}' }", "`lake.catalog.token`"),
     ];
     for (catalog, expected) in cases {

@@ -63,9 +63,8 @@ impl RestPointer {
         })?;
         storage.elsewhere(&normal(&placed.location)).map_err(|error| {
             Error::invalid(format!(
-                "the REST catalog keeps table `{}` where Lakebed does not write: let it keep its \
-                 tables on S3",
-                self.table
+                "the REST catalog keeps table `{}` at `{}`, where Lakebed cannot write",
+                self.table, placed.location
             ))
             .with_source(error)
         })

@@ -55,7 +55,10 @@ impl fmt::Debug for S3Options {
 /// A client for a bucket that sends each request up to `retries + 1` times.
 pub(super) fn client(bucket: &str, s3: &S3Options, retries: usize) -> Result<AmazonS3> {
     let Some(aws) = &s3.aws else {
-        return Err(Error::internal(format!("bucket `{bucket}` was opened without credentials")));
+        return Err(Error::invalid(format!(
+            "bucket `{bucket}` cannot be reached with a lake that is not on S3: give \
+             `lake.location` a place there"
+        )));
     };
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
