@@ -100,10 +100,10 @@ def progress(
 
 
 def _iceberg_progress(place: str, s3: S3 | None) -> Progress:
-    files = _metadata_files(place, s3)
-    if not files:
+    found = _metadata_files(place, s3)
+    if not found:
         return {}
-    metadata = json.loads(_read(files[max(files)], s3))
+    metadata = json.loads(_read(found[max(found)], s3))
     current = metadata.get("current-snapshot-id", -1)
     for snapshot in metadata.get("snapshots", []):
         if snapshot["snapshot-id"] == current:
@@ -118,14 +118,14 @@ def _iceberg_progress(place: str, s3: S3 | None) -> Progress:
 
 
 def _metadata_files(place: str, s3: S3 | None) -> dict[int, str]:
-    names = [name for name in _list(f"{place}/metadata", s3) if name.endswith(".metadata.json")]
+    names = [name for name in files(f"{place}/metadata", s3) if name.endswith(".metadata.json")]
     by_version = {int(Path(name).name.split(".")[0].removeprefix("v")): name for name in names}
     assert len(by_version) == len(names), f"{place}: two metadata files of one version"
     return by_version
 
 
 def _delta_progress(place: str, known: Progress, s3: S3 | None) -> Progress:
-    if not any(name.endswith(".json") for name in _list(f"{place}/_delta_log", s3)):
+    if not any(name.endswith(".json") for name in files(f"{place}/_delta_log", s3)):
         return {}
     try:
         table = with_deltalake.table(place, s3)
@@ -138,7 +138,8 @@ def _delta_progress(place: str, known: Progress, s3: S3 | None) -> Progress:
     return {where: offset for where, offset in found.items() if offset is not None}
 
 
-def _list(folder: str, s3: S3 | None) -> list[str]:
+def files(folder: str, s3: S3 | None) -> list[str]:
+    """All below a folder of S3; of a local one only its own."""
     if not places.is_s3(folder):
         path = Path(places.local(folder))
         return [str(entry) for entry in path.iterdir()] if path.is_dir() else []

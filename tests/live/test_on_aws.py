@@ -19,7 +19,6 @@ from parts.faults import OF_CHANGES, THROTTLED, BadDay
 from parts.process import wait_until
 from readers import with_deltalake, with_duckdb, with_pyiceberg, with_trino
 from readers.compare import compare, problems
-from readers.rows import Instant, Row, Timestamp
 from shop import TABLES, MariaShop, PostgresShop, Shop
 from tables import FORMATS, LAYERS, Entry
 
@@ -281,22 +280,9 @@ def test_trino_reads_the_source_through_glue(on_aws, s3, trino, kind):
         else:
             wanted = with_deltalake.delta(lane_.place(entry, "silver"), s3)
         rows, wanted = tables.in_order(rows), tables.in_order(wanted)
-        tables.same(rows, wanted if kind == "iceberg" else in_millis(wanted, rows), entry.name)
-
-
-def in_millis(wanted: list[Row], rows: list[Row]) -> list[Row]:
-    """Trino has Delta's timestamps in milliseconds: where it has one that is not further away than
-    that, it is what is wanted."""
-
-    def near(value, read):
-        timed = isinstance(value, Instant | Timestamp) and type(value) is type(read)
-        is_near = timed and read.micros % 1000 == 0 and abs(read.micros - value.micros) < 1000
-        return read if is_near else value
-
-    return [
-        {name: near(value, read.get(name)) for name, value in row.items()}
-        for row, read in zip(wanted, rows, strict=True)
-    ]
+        if kind == "delta":
+            wanted = with_trino.in_millis(wanted, rows)
+        tables.same(rows, wanted, entry.name)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -34,6 +34,11 @@ class Trino(Part):
         """Whether this machine has a Java that is new enough."""
         return java.newest(java.TRINO_NEEDS) is not None
 
+    def spawn(self) -> None:
+        """Once, whoever asks first."""
+        if self.pid is None:
+            super().spawn()
+
     @property
     def _etc(self):
         return self.dir / "etc"

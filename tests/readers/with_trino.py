@@ -45,6 +45,21 @@ def query(trino: Trino, sql: str) -> list[Row]:
     ]
 
 
+def in_millis(wanted: list[Row], rows: list[Row]) -> list[Row]:
+    """Trino has Delta's timestamps in milliseconds: where it has one that is not further away than
+    that, it is what is wanted."""
+
+    def near(value, read):
+        timed = isinstance(value, Instant | Timestamp) and type(value) is type(read)
+        is_near = timed and read.micros % 1000 == 0 and abs(read.micros - value.micros) < 1000
+        return read if is_near else value
+
+    return [
+        {name: near(value, read.get(name)) for name, value in row.items()}
+        for row, read in zip(wanted, rows, strict=True)
+    ]
+
+
 def _call(method: str, url: str, body: str | None = None) -> dict:
     data = None if body is None else body.encode()
     answer = requests.request(method, url, data=data, headers=_HEADERS, timeout=_SECONDS)
