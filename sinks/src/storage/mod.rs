@@ -4,7 +4,10 @@
 //! directory are synced, which the library does not do). A conditional put goes out once, without
 //! the library's retries, so that a lost reply is seen as unknown and never as a conflict.
 
+#[cfg(test)]
+pub(crate) mod double;
 mod local;
+mod parts;
 mod probe;
 mod ranges;
 mod s3;
@@ -242,15 +245,12 @@ impl Storage {
                 }
             };
         }
-        let full = self.full(path);
-        let put = match bytes.len() > s3::WHOLE_BYTES_MAX {
-            false => self.store.put(&full, bytes.into()).await.map(|_| ()),
-            true => match self.store.put_multipart(&full).await {
-                Ok(upload) => s3::put_in_parts(upload, bytes).await,
-                Err(error) => Err(error),
-            },
-        };
-        put.map_err(|e| Error::from_store(format!("could not write `{}`", self.uri(path)), e))
+        if bytes.len() > parts::WHOLE_BYTES_MAX {
+            return self.put_in_parts(path, bytes).await;
+        }
+        let put = self.store.put(&self.full(path), bytes.into()).await;
+        put.map(|_| ())
+            .map_err(|e| Error::from_store(format!("could not write `{}`", self.uri(path)), e))
     }
 
     /// Writes a whole object if there is none of that name. One attempt.

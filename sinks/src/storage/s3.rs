@@ -1,22 +1,13 @@
-//! S3 and what speaks like it: the clients, and objects too large for one request.
+//! S3 and what speaks like it: the clients of a bucket.
 
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use object_store::RetryConfig;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
-use object_store::{MultipartUpload, RetryConfig};
 
 use crate::aws::Aws;
 use crate::{Error, Result};
-
-/// Objects beyond this many bytes are put in parts.
-pub(super) const WHOLE_BYTES_MAX: usize = 64 << 20;
-/// Bytes of a part: S3 takes 10 000 of them, of 5 MiB or more.
-const PART_BYTES: usize = 16 << 20;
-/// Parts of one object on their way at the same time.
-const PARTS_PARALLEL: usize = 4;
 
 /// How to reach S3 or what speaks like it.
 #[derive(Clone, Default)]
@@ -87,44 +78,6 @@ pub(super) fn client(bucket: &str, s3: &S3Options, retries: usize) -> Result<Ama
         .map_err(|e| Error::invalid(format!("S3 client for bucket `{bucket}`")).with_source(e))
 }
 
-/// Puts an object in parts. What was sent is given up if any part fails: parts that nobody
-/// completes are stored, and paid for, until somebody does.
-pub(super) async fn put_in_parts(
-    upload: Box<dyn MultipartUpload>,
-    bytes: Bytes,
-) -> object_store::Result<()> {
-    put_in_parts_of(upload, bytes, PART_BYTES).await
-}
-
-async fn put_in_parts_of(
-    mut upload: Box<dyn MultipartUpload>,
-    bytes: Bytes,
-    part_bytes: usize,
-) -> object_store::Result<()> {
-    let starts = (0..bytes.len()).step_by(part_bytes);
-    let parts: Vec<_> = starts
-        .map(|start| {
-            upload.put_part(bytes.slice(start..bytes.len().min(start + part_bytes)).into())
-        })
-        .collect();
-    let sent =
-        futures::stream::iter(parts).buffer_unordered(PARTS_PARALLEL).try_collect::<()>().await;
-    let completed = match sent {
-        Ok(()) => upload.complete().await.map(|_| ()),
-        Err(error) => Err(error),
-    };
-    if completed.is_err()
-        && let Err(error) = upload.abort().await
-    {
-        let error = error.to_string();
-        tracing::warn!(
-            error,
-            "could not give up the parts of an object: they stay until the bucket's lifecycle rules remove them"
-        );
-    }
-    completed
-}
-
 /// The two clients of a bucket: one that tries again, and one that sends once.
 pub(super) fn clients(bucket: &str, s3: &S3Options) -> Result<(Arc<AmazonS3>, Arc<AmazonS3>)> {
     Ok((Arc::new(client(bucket, s3, 10)?), Arc::new(client(bucket, s3, 0)?)))
@@ -132,94 +85,14 @@ pub(super) fn clients(bucket: &str, s3: &S3Options) -> Result<(Arc<AmazonS3>, Ar
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
-    use object_store::{PutPayload, PutResult, UploadPart};
-
+    use super::super::double::options;
     use super::*;
-
-    /// Parts as they came, and how it ended.
-    #[derive(Debug, Default)]
-    struct Seen {
-        parts: Mutex<Vec<(usize, Bytes)>>,
-        end: Mutex<Option<&'static str>>,
-    }
-
-    #[derive(Debug)]
-    struct Upload {
-        seen: Arc<Seen>,
-        next: usize,
-        failing: Option<usize>,
-    }
-
-    #[async_trait::async_trait]
-    impl MultipartUpload for Upload {
-        fn put_part(&mut self, data: PutPayload) -> UploadPart {
-            let (seen, number, failing) = (self.seen.clone(), self.next, self.failing);
-            self.next += 1;
-            Box::pin(async move {
-                if failing == Some(number) {
-                    let source = "slow down".into();
-                    return Err(object_store::Error::Generic { store: "S3", source });
-                }
-                seen.parts.lock().expect("lock").push((number, data.into()));
-                Ok(())
-            })
-        }
-
-        async fn complete(&mut self) -> object_store::Result<PutResult> {
-            *self.seen.end.lock().expect("lock") = Some("complete");
-            Ok(PutResult { e_tag: None, version: None })
-        }
-
-        async fn abort(&mut self) -> object_store::Result<()> {
-            *self.seen.end.lock().expect("lock") = Some("abort");
-            Ok(())
-        }
-    }
-
-    async fn put(bytes: &Bytes, failing: Option<usize>) -> (Arc<Seen>, object_store::Result<()>) {
-        let seen = Arc::new(Seen::default());
-        let upload = Box::new(Upload { seen: seen.clone(), next: 0, failing });
-        let done = put_in_parts_of(upload, bytes.clone(), 10).await;
-        (seen, done)
-    }
-
-    #[tokio::test]
-    async fn parts_are_the_object_and_a_failed_one_gives_it_up() {
-        let bytes: Bytes = (0..95u8).collect::<Vec<_>>().into();
-
-        let (seen, done) = put(&bytes, None).await;
-        done.expect("put");
-        let mut parts = seen.parts.lock().expect("lock").clone();
-        parts.sort_by_key(|(number, _)| *number);
-        let sizes: Vec<usize> = parts.iter().map(|(_, part)| part.len()).collect();
-        assert_eq!(sizes, [10, 10, 10, 10, 10, 10, 10, 10, 10, 5]);
-        let joined: Vec<u8> = parts.iter().flat_map(|(_, part)| part.to_vec()).collect();
-        assert_eq!(joined, bytes);
-        assert_eq!(*seen.end.lock().expect("lock"), Some("complete"));
-
-        let (seen, done) = put(&bytes, Some(4)).await;
-        assert!(done.is_err());
-        assert_eq!(*seen.end.lock().expect("lock"), Some("abort"));
-    }
 
     #[tokio::test]
     async fn every_kind_of_encryption_makes_a_client() {
-        let options = crate::aws::AwsOptions {
-            region: Some("eu-west-1".to_owned()),
-            access_key_id: Some("key".to_owned()),
-            secret_access_key: Some("secret".to_owned()),
-            ..Default::default()
-        };
-        let aws = Aws::load(&options).await.expect("loads");
         let key = "arn:aws:kms:eu-west-1:123456789012:key/k".to_owned();
         for encryption in [Encryption::S3, Encryption::Kms(None), Encryption::Kms(Some(key))] {
-            let s3 = S3Options {
-                aws: Some(aws.clone()),
-                encryption: Some(encryption.clone()),
-                ..Default::default()
-            };
+            let s3 = S3Options { encryption: Some(encryption.clone()), ..options().await };
             assert!(client("lake", &s3, 0).is_ok(), "{encryption:?}");
         }
     }

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use object_store::{MultipartUpload, ObjectStoreExt};
+use object_store::MultipartUpload;
 
 use super::Storage;
 use super::local::{Draft, local_error};
+use super::parts::give_up;
 use crate::{Error, Result};
 
 /// Bytes of a part: S3 takes 10 000 of them, of 5 MiB or more.
@@ -62,7 +63,7 @@ impl Upload {
     /// Makes the object visible, whole and durable.
     ///
     /// # Errors
-    /// When storage refuses; then there is no object.
+    /// When storage refuses; nobody can name what may be there all the same.
     pub async fn finish(mut self) -> Result<()> {
         let rest = std::mem::take(&mut self.buffer);
         if let To::Nowhere = self.to {
@@ -78,13 +79,9 @@ impl Upload {
             To::Disk(draft) => blocking(move || draft.publish(false))
                 .await?
                 .map_err(|error| local_error(failed, error)),
-            To::Parts(mut parts) => match parts.complete().await {
-                Ok(_) => Ok(()),
-                Err(error) => {
-                    give_up(parts).await;
-                    Err(Error::from_store(failed, error))
-                }
-            },
+            To::Parts(parts) => {
+                self.storage.complete_parts(&self.path, self.sent as u64, parts).await
+            }
         }
     }
 
@@ -110,7 +107,7 @@ impl Upload {
             }
             To::Parts(parts) => {
                 let sending = parts.put_part(Bytes::from(part).into());
-                sending.await.map_err(|error| Error::from_store(doing(), error))?;
+                sending.await.map_err(|error| self.storage.parts_error(&self.path, error))?;
             }
         }
         Ok(())
@@ -125,8 +122,7 @@ async fn begin(storage: &Storage, path: &str) -> Result<To> {
         let draft = blocking(move || Draft::create(&target)).await?;
         return draft.map(To::Disk).map_err(|error| local_error(doing(), error));
     }
-    let parts = storage.store.put_multipart(&full).await;
-    parts.map(To::Parts).map_err(|error| Error::from_store(doing(), error))
+    storage.begin_parts(path).await.map(To::Parts)
 }
 
 impl Drop for Upload {
@@ -137,17 +133,6 @@ impl Drop for Upload {
         {
             runtime.spawn(give_up(parts));
         }
-    }
-}
-
-/// Parts that nobody completes are stored, and paid for, until somebody gives them up.
-async fn give_up(mut parts: Box<dyn MultipartUpload>) {
-    if let Err(error) = parts.abort().await {
-        let error = error.to_string();
-        tracing::warn!(
-            error,
-            "could not give up the parts of an object: they stay until the bucket's lifecycle rules remove them"
-        );
     }
 }
 

@@ -6,6 +6,7 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::storage::S3Options;
+use crate::storage::double::{Fault, S3Double};
 
 /// A place whose objects are put in parts.
 fn remote() -> Storage {
@@ -63,4 +64,18 @@ async fn an_object_counts_once_with_all_its_bytes() {
     upload.finish().await.expect("finished");
     let counts = storage.counters().take();
     assert_eq!((counts.puts, counts.bytes_written), (1, (PART_BYTES + 5) as u64));
+}
+
+#[tokio::test]
+async fn a_finish_whose_reply_is_lost_is_no_failure() {
+    let double = S3Double::start().await;
+    let storage = double.storage("s3://lake/t").await;
+    let wanted = bytes(PART_BYTES + 1);
+    let mut upload = storage.upload("x");
+    upload.write(&wanted).await.expect("written");
+    double.push("CompleteMultipartUpload", Fault::LostReply);
+
+    upload.finish().await.expect("finished");
+
+    assert!(double.object("/lake/t/x").expect("there") == wanted);
 }
