@@ -11,6 +11,8 @@ from parts import S3, topics
 from tables import Entry
 
 NOWHERE = {
+    # What the configuration says of the endpoint counts.
+    "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_CONFIG_FILE": "/nowhere",
     "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use object_store::RetryConfig;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use url::{Host, Url};
 
 use crate::aws::Aws;
 use crate::{Error, Result};
@@ -59,8 +60,13 @@ pub(super) fn client(bucket: &str, s3: &S3Options, retries: usize) -> Result<Ama
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_retry(RetryConfig { max_retries: retries, ..Default::default() });
     if let Some(endpoint) = &s3.endpoint {
+        let of_bucket = match s3.path_style {
+            true => endpoint.clone(),
+            false => before_host(bucket, endpoint)?,
+        };
         builder = builder
-            .with_endpoint(endpoint)
+            // Not `with_endpoint`: a variable of the environment would win over it.
+            .with_config(AmazonS3ConfigKey::S3Endpoint, of_bucket)
             .with_allow_http(endpoint.starts_with("http://"))
             .with_virtual_hosted_style_request(!s3.path_style);
     }
@@ -78,6 +84,24 @@ pub(super) fn client(bucket: &str, s3: &S3Options, retries: usize) -> Result<Ama
         .map_err(|e| Error::invalid(format!("S3 client for bucket `{bucket}`")).with_source(e))
 }
 
+/// The endpoint with the bucket before its host name, unless it stands there already: the library
+/// takes an endpoint as it is.
+fn before_host(bucket: &str, endpoint: &str) -> Result<String> {
+    let unfit = || {
+        Error::invalid(format!(
+            "bucket `{bucket}` cannot stand before the host name of `lake.s3.endpoint`, \
+             `{endpoint}`: set `lake.s3.path_style: true`"
+        ))
+    };
+    let mut url = Url::parse(endpoint).map_err(|error| unfit().with_source(error))?;
+    let Some(Host::Domain(host)) = url.host() else { return Err(unfit()) };
+    if !host.starts_with(&format!("{bucket}.")) {
+        let host = format!("{bucket}.{host}");
+        url.set_host(Some(&host)).map_err(|error| unfit().with_source(error))?;
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
 /// The two clients of a bucket: one that tries again, and one that sends once.
 pub(super) fn clients(bucket: &str, s3: &S3Options) -> Result<(Arc<AmazonS3>, Arc<AmazonS3>)> {
     Ok((Arc::new(client(bucket, s3, 10)?), Arc::new(client(bucket, s3, 0)?)))
@@ -85,8 +109,51 @@ pub(super) fn clients(bucket: &str, s3: &S3Options) -> Result<(Arc<AmazonS3>, Ar
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use object_store::path::Path;
+    use object_store::signer::Signer;
+    use reqwest::Method;
+
     use super::super::double::options;
     use super::*;
+
+    /// Where an object `a/b.parquet` of a bucket is put.
+    async fn place(bucket: &str, endpoint: &str, path_style: bool) -> Result<String> {
+        let endpoint = Some(endpoint.to_owned());
+        let s3 = S3Options { endpoint, path_style, ..options().await };
+        let signed = client(bucket, &s3, 0)?
+            .signed_url(Method::PUT, &Path::from("a/b.parquet"), Duration::from_secs(60))
+            .await
+            .expect("signed");
+        Ok(signed.as_str().split('?').next().unwrap_or_default().to_owned())
+    }
+
+    #[tokio::test]
+    async fn the_bucket_is_in_the_host_name_or_in_the_path() {
+        let aws = "https://s3.eu-west-1.amazonaws.com";
+        for (endpoint, path_style, wanted) in [
+            (aws, true, "https://s3.eu-west-1.amazonaws.com/lake/a/b.parquet"),
+            (aws, false, "https://lake.s3.eu-west-1.amazonaws.com/a/b.parquet"),
+            ("http://minio:9000/", true, "http://minio:9000/lake/a/b.parquet"),
+            ("http://minio:9000/", false, "http://lake.minio:9000/a/b.parquet"),
+            ("https://lake.minio.example", false, "https://lake.minio.example/a/b.parquet"),
+            ("https://lakes.example/s3", false, "https://lake.lakes.example/s3/a/b.parquet"),
+        ] {
+            let found = place("lake", endpoint, path_style).await.expect("a client");
+            assert_eq!(found, wanted, "{endpoint}, path_style: {path_style}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_cannot_stand_before_an_address_is_refused() {
+        for endpoint in ["http://127.0.0.1:9000", "http://[::1]:9000", "minio:9000"] {
+            let error = place("lake", endpoint, false).await.expect_err("refused");
+            assert_eq!(error.kind(), crate::ErrorKind::Invalid);
+            assert!(error.to_string().contains("lake.s3.path_style: true"), "{error}");
+            assert!(error.to_string().contains(endpoint), "{error}");
+        }
+    }
 
     #[tokio::test]
     async fn every_kind_of_encryption_makes_a_client() {
