@@ -68,6 +68,11 @@ impl S3Double {
         double
     }
 
+    /// Where it listens.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// A place on it.
     pub(crate) async fn storage(&self, location: &str) -> Storage {
         let options = S3Options {
