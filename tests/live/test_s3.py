@@ -1,15 +1,19 @@
 """S3: credentials are found wherever AWS's own tools find them, and a lake that cannot hold commits is refused."""
 
 import json
+import random
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+import records
 import tables
 from parts import S3, topics
-from tables import Entry
+from tables import FIRST_READER, FORMATS, Entry
 
+ROLE = "arn:aws:iam::000000000000:role/lake"
 NOWHERE = {
     # What the configuration says of the endpoint counts.
     "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
@@ -100,7 +104,7 @@ def test_credentials_are_found(way, lakebed, kafka, s3, giver, tmp_path, unique)
         "environment": ({}, in_environment),
         "profile": ({}, {"AWS_PROFILE": "lake", "AWS_SHARED_CREDENTIALS_FILE": str(profile)}),
         "role": (
-            {"role_arn": "arn:aws:iam::000000000000:role/lake", "external_id": "ours"},
+            {"role_arn": ROLE, "external_id": "ours"},
             {**in_environment, "AWS_ENDPOINT_URL_STS": s3.endpoint},
         ),
         # IRSA: what EKS puts into a pod whose service account has a role.
@@ -108,7 +112,7 @@ def test_credentials_are_found(way, lakebed, kafka, s3, giver, tmp_path, unique)
             {},
             {
                 "AWS_WEB_IDENTITY_TOKEN_FILE": str(token),
-                "AWS_ROLE_ARN": "arn:aws:iam::000000000000:role/lake",
+                "AWS_ROLE_ARN": ROLE,
                 "AWS_ENDPOINT_URL_STS": s3.endpoint,
             },
         ),
@@ -168,3 +172,37 @@ def test_an_endpoint_that_would_overwrite_commits_is_refused(lakebed, kafka, s3,
     assert ran.returncode == 1, ran
     assert "overwrote an object" in ran.stderr and "If-None-Match" in ran.stderr, ran.stderr
     server.shutdown()
+
+
+def test_files_that_are_sent_in_parts_are_what_was_written(lakebed, kafka, s3, unique):
+    """As every file is that takes over rows of another one. A part has 8 MiB, and random text does
+    not get smaller than half of it."""
+    bucket, topic = s3.create_bucket(unique), f"{unique}.t"
+    rng = random.Random(unique)
+    wanted = {n: rng.randbytes(350_000).hex() for n in range(30)}
+    inserts = [records.record(topic, n, {"id": n, "v": v}) for n, v in wanted.items()]
+    update = records.record(topic, len(wanted), {"id": 7, "v": "short"}, "u")
+    wanted[7] = "short"
+    entries = [Entry(topic, kind, kind) for kind in FORMATS]
+    config = tables.config(
+        kafka.lakebed_config(), f"{bucket}/lake", entries, unique, s3=s3.lakebed_config()
+    )
+    config["lake"]["bronze"] = False
+    for table in config["tables"]:
+        table["mode"] = "copy-on-write"
+    topics.create_topic(kafka, topic)
+
+    for batch in (inserts, [update]):
+        topics.produce(kafka, batch)
+        lakebed.start(config, "run", "--until-caught-up").expect(0, 120)
+
+    for entry in entries:
+        place = entry.place(f"{bucket}/lake", "silver")
+        rows = FIRST_READER[entry.format](place, s3)
+        assert {row["id"]: row["v"] for row in rows} == wanted
+        prefix = place.removeprefix(f"{bucket}/")
+        listed = s3.client().list_objects_v2(Bucket=unique, Prefix=prefix)["Contents"]
+        # S3's tag of what was put whole has no dash.
+        in_parts = [file["Size"] for file in listed if "-" in file["ETag"]]
+        assert in_parts and min(in_parts) > 8 << 20, listed
+    assert not s3.client().list_multipart_uploads(Bucket=unique).get("Uploads")

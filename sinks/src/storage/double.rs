@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{S3Options, Storage};
+use super::{Encryption, S3Options, Storage};
 use crate::aws::{Aws, AwsOptions};
 
 /// What goes wrong with one request.
@@ -75,9 +75,15 @@ impl S3Double {
 
     /// A place on it.
     pub(crate) async fn storage(&self, location: &str) -> Storage {
+        self.encrypted(location, None).await
+    }
+
+    /// A place on it whose objects are to be encrypted so.
+    pub(crate) async fn encrypted(&self, location: &str, how: Option<Encryption>) -> Storage {
         let options = S3Options {
             endpoint: Some(self.endpoint.clone()),
             path_style: true,
+            encryption: how,
             ..options().await
         };
         Storage::open(location, &options).expect("opens")

@@ -109,13 +109,15 @@ pub(super) fn clients(bucket: &str, s3: &S3Options) -> Result<(Arc<AmazonS3>, Ar
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use object_store::path::Path;
     use object_store::signer::Signer;
     use reqwest::Method;
 
-    use super::super::double::options;
+    use super::super::PutOutcome;
+    use super::super::double::{S3Double, options};
     use super::*;
 
     /// Where an object `a/b.parquet` of a bucket is put.
@@ -155,12 +157,47 @@ mod tests {
         }
     }
 
+    /// What each kind of request that makes an object says of encryption: how, and with which key.
+    async fn asked(how: Option<Encryption>) -> BTreeSet<(&'static str, String, String)> {
+        let double = S3Double::start().await;
+        let storage = double.encrypted("s3://lake/t", how).await;
+        storage.put("whole", "x").await.expect("put");
+        assert_eq!(storage.put_if_absent("new", "x").await.expect("put"), PutOutcome::Created);
+        let mut upload = storage.upload("large");
+        upload.write(&vec![0; 9 << 20]).await.expect("written");
+        upload.finish().await.expect("finished");
+        let name = |asked: &super::super::double::Asked| match asked.headers.get("if-none-match") {
+            Some(_) => "PutObject if there is none",
+            None => asked.what,
+        };
+        let header = |asked: &super::super::double::Asked, name: &str| {
+            let header = format!("x-amz-server-side-encryption{name}");
+            asked.headers.get(&header).cloned().unwrap_or_default()
+        };
+        let all = double.take_asked();
+        let told = |asked| (name(asked), header(asked, ""), header(asked, "-aws-kms-key-id"));
+        all.iter().map(told).collect()
+    }
+
     #[tokio::test]
-    async fn every_kind_of_encryption_makes_a_client() {
-        let key = "arn:aws:kms:eu-west-1:123456789012:key/k".to_owned();
-        for encryption in [Encryption::S3, Encryption::Kms(None), Encryption::Kms(Some(key))] {
-            let s3 = S3Options { encryption: Some(encryption.clone()), ..options().await };
-            assert!(client("lake", &s3, 0).is_ok(), "{encryption:?}");
+    async fn whatever_makes_an_object_says_how_it_is_encrypted() {
+        let key = "arn:aws:kms:eu-west-1:123456789012:key/k";
+        for (encryption, how, key) in [
+            (None, "", ""),
+            (Some(Encryption::S3), "AES256", ""),
+            (Some(Encryption::Kms(None)), "aws:kms", ""),
+            (Some(Encryption::Kms(Some(key.to_owned()))), "aws:kms", key),
+        ] {
+            // S3 refuses the header where an object that has begun goes on.
+            let wanted = [
+                ("PutObject", how, key),
+                ("PutObject if there is none", how, key),
+                ("CreateMultipartUpload", how, key),
+                ("UploadPart", "", ""),
+                ("CompleteMultipartUpload", "", ""),
+            ];
+            let wanted = wanted.map(|(what, how, key)| (what, how.to_owned(), key.to_owned()));
+            assert_eq!(asked(encryption).await, BTreeSet::from(wanted));
         }
     }
 }

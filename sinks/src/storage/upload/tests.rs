@@ -1,10 +1,12 @@
 //! Objects in pieces, on disk and in parts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::memory::InMemory;
 
 use super::*;
+use crate::ErrorKind;
 use crate::storage::S3Options;
 use crate::storage::double::{Fault, S3Double};
 
@@ -64,6 +66,32 @@ async fn an_object_counts_once_with_all_its_bytes() {
     upload.finish().await.expect("finished");
     let counts = storage.counters().take();
     assert_eq!((counts.puts, counts.bytes_written), (1, (PART_BYTES + 5) as u64));
+}
+
+#[tokio::test]
+async fn parts_that_nobody_completes_are_given_up() {
+    let double = S3Double::start().await;
+    let storage = double.storage("s3://lake/t").await;
+    let half = bytes(PART_BYTES + 1);
+
+    let mut upload = storage.upload("dropped");
+    upload.write(&half).await.expect("written");
+    assert_eq!(double.uploads(), 1);
+    drop(upload);
+    for _ in 0..500 {
+        if double.uploads() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(double.uploads(), 0, "given up where nobody waits for it");
+
+    let mut upload = storage.upload("refused");
+    upload.write(&half).await.expect("written");
+    double.push("CompleteMultipartUpload", Fault::Refused(403));
+    let error = upload.finish().await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Denied, "{}", error.chain());
+    assert_eq!((double.uploads(), double.object("/lake/t/refused")), (0, None));
 }
 
 #[tokio::test]
