@@ -5,6 +5,7 @@ import random
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -158,6 +159,67 @@ class Careless(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+class Sts(Careless):
+    """Beside that, gives whoever asks the credentials of a role. Keeps what was asked, and the key and
+    the session that puts were signed with."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        asked = dict(parse_qsl(body))
+        self.server.asked.append(asked)
+        action = asked["Action"]
+        ends = datetime.now(UTC) + timedelta(hours=1)
+        answer = (
+            f"<{action}Response><{action}Result><Credentials><AccessKeyId>ofTheRole</AccessKeyId>"
+            "<SecretAccessKey>secret</SecretAccessKey><SessionToken>itsSession</SessionToken>"
+            f"<Expiration>{ends:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials>"
+            f"</{action}Result></{action}Response>"
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def do_PUT(self):
+        key = self.headers["Authorization"].split("Credential=")[1].split("/")[0]
+        self.server.signed.append((key, self.headers["x-amz-security-token"]))
+        super().do_PUT()
+
+
+@pytest.mark.parametrize("way", ["role", "web identity"])
+def test_a_role_is_taken_on_and_what_it_gives_signs(way, lakebed, kafka, s3, tmp_path, unique):
+    token = tmp_path / "token"
+    token.write_text("from EKS")
+    settings, environment, wanted = {
+        "role": (
+            {"role_arn": ROLE, "external_id": "ours"},
+            {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"},
+            {"Action": "AssumeRole", "ExternalId": "ours", "RoleSessionName": "lakebed"},
+        ),
+        "web identity": (
+            {},
+            {"AWS_WEB_IDENTITY_TOKEN_FILE": str(token), "AWS_ROLE_ARN": ROLE},
+            {"Action": "AssumeRoleWithWebIdentity", "WebIdentityToken": "from EKS"},
+        ),
+    }[way]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Sts) as server:
+        server.asked, server.signed = [], []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        here = f"http://127.0.0.1:{server.server_port}"
+        config = lake(s3, kafka, "s3://lake/x", unique, **settings)
+        config["lake"]["s3"]["endpoint"] = here
+
+        lakebed.run(
+            ["check"], config, env={**NOWHERE, **environment, "AWS_ENDPOINT_URL_STS": here}
+        )
+
+        server.shutdown()
+    assert server.asked, "nobody asked for the role"
+    for asked in server.asked:
+        assert asked["RoleArn"] == ROLE and asked.items() >= wanted.items(), asked
+    assert set(server.signed) == {("ofTheRole", "itsSession")}
 
 
 def test_an_endpoint_that_would_overwrite_commits_is_refused(lakebed, kafka, s3, unique):
