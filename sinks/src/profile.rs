@@ -177,13 +177,19 @@ pub enum DeadRows {
 }
 
 impl Report {
-    /// What keeps these engines from reading the table, as sentences with the next move.
+    /// What keeps these engines from reading the table, as sentences with the next move. Engines that
+    /// have not been seen to take rows that are marked dead count as if they did not.
     pub fn not_for(&self, format: TableFormat, readers: &[Reader]) -> Vec<String> {
-        let refuses = |reader: &&Reader| reader.takes_dead_rows(format) == Takes::No;
-        let names: Vec<&str> =
-            readers.iter().filter(refuses).map(|reader| reader.as_str()).collect();
+        let with = |takes: Takes| {
+            let of = readers.iter().filter(|reader| reader.takes_dead_rows(format) == takes);
+            let names: Vec<&str> = of.map(|reader| reader.as_str()).collect();
+            (!names.is_empty()).then(|| names.join(", "))
+        };
+        let refusing = with(Takes::No).map(|names| format!("{names} does not read"));
+        let unproven = with(Takes::Unproven).map(|names| format!("nobody has seen {names} read"));
+        let told: Vec<String> = refusing.into_iter().chain(unproven).collect();
         let mut places: BTreeMap<DeadRows, Vec<&str>> = BTreeMap::new();
-        for (place, dead) in self.dead_rows.iter().filter(|_| !names.is_empty()) {
+        for (place, dead) in self.dead_rows.iter().filter(|_| !told.is_empty()) {
             places.entry(*dead).or_default().push(place);
         }
         let sentence = |(dead, places): (DeadRows, Vec<&str>)| {
@@ -193,7 +199,7 @@ impl Report {
                 [] => String::new(),
             };
             let (what, next) = dead.told();
-            format!("{place}: {what}, which {} does not read; {next}", names.join(", "))
+            format!("{place}: {what}, which {}; {next}", told.join(" and "))
         };
         places.into_iter().map(sentence).collect()
     }

@@ -111,8 +111,8 @@ async fn profile(config: &ResolvedConfig, lake: &Lake, name: &str) -> Result<boo
     let (files, opened) = (report.files, report.opened);
     let table =
         format!("table `{path}` ({}, {opened} of {files} files opened)", lake::format_name(format));
-    let of_readers =
-        report.not_for(reader_rules::config_format(format), &reader_rules::of(config, &path));
+    let its = reader_rules::config_format(format);
+    let of_readers = report.not_for(its, &reader_rules::without_dead_rows(config, &path, its));
     let broken: Vec<String> =
         report.broken.iter().map(ToString::to_string).chain(of_readers).collect();
     for broken in &broken {

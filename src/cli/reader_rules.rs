@@ -32,7 +32,7 @@ fn humantime(age: std::time::Duration) -> String {
     }
 }
 
-/// The modes of all entries, and readers that cannot read what is written.
+/// The modes of all entries, and readers that cannot come to where they are written.
 pub(super) fn modes(config: &ResolvedConfig) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         config.tables.iter().filter_map(told).map(Finding::Ok).collect();
@@ -40,15 +40,6 @@ pub(super) fn modes(config: &ResolvedConfig) -> Vec<Finding> {
         config.tables.iter().flat_map(|entry| entry.readers.iter().copied()).collect();
     for reader in readers {
         let name = reader.as_str();
-        let of = |entry: &&ResolvedTable| entry.readers.contains(&reader);
-        let formats: Vec<TableFormat> =
-            config.tables.iter().filter(of).map(|entry| entry.format).collect();
-        if formats.iter().all(|format| reader.takes_dead_rows(*format) == Takes::NotTheFormat) {
-            findings.push(Finding::note(
-                format!("`{name}` is among the readers and reads no table of these formats"),
-                "take it from the readers, or give it a table in the other format",
-            ));
-        }
         if !config.lake.location.starts_with("s3://") && !reader.reads_local() {
             findings.push(Finding::note(
                 format!("`{name}` is among the readers and opens nothing on a local disk"),
@@ -59,8 +50,13 @@ pub(super) fn modes(config: &ResolvedConfig) -> Vec<Finding> {
     findings
 }
 
-/// The engines that are to read a table.
-pub(super) fn of(config: &ResolvedConfig, path: &TablePath) -> Vec<Reader> {
+/// The engines that are to read a table of this format and for which no row in it may be marked dead.
+/// Of those that have not been seen to take it, the ones whose table is rewritten because of that.
+pub(super) fn without_dead_rows(
+    config: &ResolvedConfig,
+    path: &TablePath,
+    format: TableFormat,
+) -> Vec<Reader> {
     let holds = |entry: &ResolvedTable| {
         let layers = [entry.silver(&path.name), entry.bronze(&path.name)];
         layers.into_iter().flatten().any(|layer| layer == *path)
@@ -69,13 +65,21 @@ pub(super) fn of(config: &ResolvedConfig, path: &TablePath) -> Vec<Reader> {
     let routed = config.route([]).unwrap_or_default();
     let named =
         routed.iter().find(|table| table.name == path.name && holds(&config.tables[table.entry]));
-    let readers: BTreeSet<Reader> = match named {
-        Some(table) => config.tables[table.entry].readers.iter().copied().collect(),
-        None => {
-            let may_be = config.tables.iter().filter(|entry| holds(entry));
-            may_be.flat_map(|entry| entry.readers.iter().copied()).collect()
-        }
+    let entries: Vec<&ResolvedTable> = match named {
+        Some(table) => vec![&config.tables[table.entry]],
+        None => config.tables.iter().filter(|entry| holds(entry)).collect(),
     };
+    let none_dead = |entry: &ResolvedTable, reader: Reader| match reader.takes_dead_rows(format) {
+        Takes::No => true,
+        Takes::Unproven => entry.mode == Mode::CopyOnWrite,
+        Takes::Yes | Takes::NotTheFormat => false,
+    };
+    let readers: BTreeSet<Reader> = entries
+        .into_iter()
+        .flat_map(|entry| entry.readers.iter().map(move |reader| (entry, *reader)))
+        .filter(|(entry, reader)| none_dead(entry, *reader))
+        .map(|(_, reader)| reader)
+        .collect();
     readers.into_iter().collect()
 }
 
@@ -84,5 +88,57 @@ pub(super) fn config_format(format: Format) -> TableFormat {
     match format {
         Format::Iceberg => TableFormat::Iceberg,
         Format::Delta => TableFormat::Delta,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::parse;
+
+    use super::*;
+
+    fn config(lake: &str, table: &str) -> ResolvedConfig {
+        let text = format!(
+            "kafka: {{ bootstrap_servers: localhost:9092 }}\nlake: {{ format: delta, {lake} }}\n\
+             tables:\n  - {{ topic: shop.public.orders, {table} }}\n"
+        );
+        parse(&text, Path::new("/etc/lakebed.yaml"), &|_| None).expect("accepted")
+    }
+
+    #[test]
+    fn engines_that_open_nothing_on_a_disk_are_named_where_the_lake_is_on_one() {
+        let told = |location: &str| {
+            let lake = format!("location: '{location}', readers: [athena, spark]");
+            modes(&config(&lake, "key: [id]")).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let mode = "merge-on-read, because deletion vectors of Delta are read by athena, spark";
+        let [on_disk, note] = &told("/lake")[..] else { panic!("{:?}", told("/lake")) };
+        assert!(on_disk.contains(mode), "{on_disk}");
+        assert!(
+            note.contains("`athena` is among the readers and opens nothing on a local disk"),
+            "{note}"
+        );
+        let [on_s3] = &told("s3://bucket/lake")[..] else {
+            panic!("{:?}", told("s3://bucket/lake"))
+        };
+        assert!(on_s3.contains(mode), "{on_s3}");
+    }
+
+    #[test]
+    fn dead_rows_are_in_the_way_of_engines_that_the_table_is_rewritten_for() {
+        let silver = TablePath { database: "silver".into(), name: "public_orders".into() };
+        let of = |readers: &str, table: &str| {
+            let config = config(&format!("location: /lake, readers: {readers}"), table);
+            without_dead_rows(&config, &silver, TableFormat::Delta)
+        };
+        use Reader::{Bigquery, Deltalake};
+        assert_eq!(of("[spark, deltalake]", "key: [id]"), [Deltalake]);
+        assert_eq!(of("[spark, bigquery]", "key: [id]"), [Bigquery]);
+        assert_eq!(of("[bigquery, deltalake]", "mode: copy-on-write"), [Bigquery, Deltalake]);
+        // Who asks for it has been told that nobody saw it read.
+        assert_eq!(of("[spark, bigquery]", "mode: merge-on-read"), []);
+        assert_eq!(of("[spark, trino]", "key: [id]"), []);
     }
 }

@@ -408,7 +408,6 @@ fn the_mode_follows_the_readers_unless_it_is_said() {
     assert_eq!(mode("readers: [athena, spark]", "key: [id]"), Mode::MergeOnRead);
     assert_eq!(mode("readers: [athena, deltalake]", "key: [id]"), Mode::CopyOnWrite);
     assert_eq!(mode("readers: [deltalake]", "readers: [spark]"), Mode::MergeOnRead);
-    assert_eq!(mode("readers: [deltalake]", "format: iceberg"), Mode::MergeOnRead);
     assert_eq!(mode("readers: [spark]", "mode: copy-on-write"), Mode::CopyOnWrite);
     let refused_for = refused(&table("readers: [spark, deltalake]", "mode: merge-on-read"));
     assert!(
@@ -426,6 +425,54 @@ fn the_mode_follows_the_readers_unless_it_is_said() {
     );
     let unknown = refused(&table("readers: [sparc]", "key: [id]"));
     assert!(unknown.contains("did you mean `spark`"), "{unknown}");
+}
+
+#[test]
+fn readers_that_cannot_open_the_format_are_refused() {
+    let tables = |readers: &str, tables: &[&str]| {
+        let lake = format!("format: delta\n  readers: {readers}");
+        let (text, _) = SMALLEST.split_once("tables:").expect("tables");
+        let entry = |(index, keys): (usize, &&str)| {
+            format!("  - topic: shop.public.t{index}\n    {keys}\n")
+        };
+        let entries: String = tables.iter().enumerate().map(entry).collect();
+        format!("{}tables:\n{entries}", text.replace("format: iceberg", &lake))
+    };
+    let (delta, iceberg) = ("format: delta", "format: iceberg");
+
+    for layer in ["key: [id]", "layers: [bronze]"] {
+        let error = refused(&tables("[pyiceberg]", &[layer]));
+        assert!(
+            error.contains(
+                "`lake.readers`: `pyiceberg` is among the readers and opens no table of the formats \
+                 that are written; take it from the readers"
+            ),
+            "{error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    // Somebody else reads it, and it is asked for all the same.
+    let error = refused(&tables("[spark, pyiceberg]", &[delta]));
+    assert!(error.contains("`pyiceberg` is among the readers"), "{error}");
+
+    // Each opens the tables of one format.
+    accepted(&tables("[spark, deltalake, pyiceberg]", &[delta, iceberg]));
+    let error = refused(&tables("[pyiceberg]", &[iceberg, delta]));
+    assert!(
+        error.contains("`tables[1]`: none of `lake.readers` opens tables of delta; say in its"),
+        "{error}"
+    );
+    let own = "format: delta\n    readers: []";
+    accepted(&tables("[pyiceberg]", &[iceberg, own]));
+
+    let own = "format: iceberg\n    readers: [spark, deltalake]";
+    let error = refused(&tables("[]", &[delta, own]));
+    assert!(
+        error.contains("`tables[1].readers`: `deltalake` does not open tables of iceberg; take it"),
+        "{error}"
+    );
+    let own = "readers: [spark]";
+    accepted(&tables("[pyiceberg]", &[own]));
 }
 
 #[test]

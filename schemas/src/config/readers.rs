@@ -1,6 +1,6 @@
 //! Which engines take which rows that are marked dead, and how rows go from a table because of it.
 
-use super::{Mode, Reader, TableFormat};
+use super::{Config, Mode, Problem, Reader, Table, TableFormat};
 
 /// Whether an engine leaves out rows that a format marks as dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,12 +164,45 @@ pub(super) fn choose(
             choice(Mode::MergeOnRead, "the default where `readers` names nobody".to_owned())
         }
         None => {
-            let taking = with(Takes::Yes);
-            let because = match taking.is_empty() {
-                true => "no reader that is named reads this format".to_owned(),
-                false => format!("{dead} are read by {}", taking.join(", ")),
-            };
+            let because = format!("{dead} are read by {}", with(Takes::Yes).join(", "));
             choice(Mode::MergeOnRead, because)
+        }
+    }
+}
+
+/// Engines that are to read tables and cannot open any of them, and tables that none of theirs opens.
+pub(super) fn problems(config: &Config, problems: &mut Vec<Problem>) {
+    let format = |table: &Table| table.format.unwrap_or(config.lake.format);
+    let opens = |reader: &Reader, table: &Table| {
+        reader.takes_dead_rows(format(table)) != Takes::NotTheFormat
+    };
+    let shared = &config.lake.readers;
+    let theirs = || config.tables.iter().filter(|table| table.readers.is_none());
+    let idle = |reader: &&Reader| theirs().count() > 0 && !theirs().any(|t| opens(reader, t));
+    let idle: Vec<&Reader> = shared.iter().filter(idle).collect();
+    problems.extend(idle.iter().map(|reader| {
+        let message = format!(
+            "`{}` is among the readers and opens no table of the formats that are written",
+            reader.as_str()
+        );
+        let next = "take it from the readers, or write tables in the other format for it";
+        Problem::new("lake.readers", message, next)
+    }));
+    for (index, table) in config.tables.iter().enumerate() {
+        let written = format(table).as_str();
+        let path = format!("tables[{index}]");
+        let blind = |reader: &&Reader| !opens(reader, table);
+        for reader in table.readers.iter().flatten().filter(blind) {
+            let message = format!("`{}` does not open tables of {written}", reader.as_str());
+            let next = "take it from the readers, or give this table the other format";
+            problems.push(Problem::new(format!("{path}.readers"), message, next));
+        }
+        let nobody = !shared.is_empty() && shared.iter().all(|reader| blind(&reader));
+        if table.readers.is_none() && nobody && idle.len() < shared.len() {
+            let message = format!("none of `lake.readers` opens tables of {written}");
+            let next = "say in its `readers` who is to read it (`[]`: nobody in particular), or \
+                        give it the other format";
+            problems.push(Problem::new(path, message, next));
         }
     }
 }

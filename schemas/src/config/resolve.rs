@@ -188,6 +188,7 @@ impl Config {
         let mut problems = Vec::new();
         not_yet::problems(&self, &mut problems);
         validate::problems(&self, &mut problems);
+        readers::problems(&self, &mut problems);
         let tables = self.tables.iter().enumerate();
         let mut tables: Vec<_> = tables
             .filter_map(|(index, table)| self.resolve_table(index, table, &mut problems))

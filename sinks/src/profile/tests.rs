@@ -157,6 +157,46 @@ fn an_entry_that_leads_engines_astray_is_named_by_its_rule() {
 }
 
 #[test]
+fn rows_marked_dead_are_told_to_whom_they_are_in_the_way_of() {
+    let vector = |file: &str| (file.to_owned(), DeadRows::DeletionVector);
+    let report = Report {
+        dead_rows: vec![
+            ("metaData".to_owned(), DeadRows::Feature),
+            vector("a.parquet"),
+            vector("b.parquet"),
+        ],
+        ..Report::default()
+    };
+    use Reader::{Bigquery, Deltalake, Pyiceberg, Spark, Starrocks};
+    let told = |readers: &[Reader]| report.not_for(TableFormat::Delta, readers);
+
+    assert_eq!(told(&[Spark, Pyiceberg]), [""; 0]);
+    let [feature, vectors] = &told(&[Spark, Deltalake])[..] else { panic!() };
+    assert!(
+        feature.starts_with(
+            "metaData: the reader feature `deletionVectors`, which deltalake does not read; once"
+        ),
+        "{feature}"
+    );
+    assert!(
+        vectors.starts_with(
+            "a.parquet and 1 more: a deletion vector, which deltalake does not read; let `mode: \
+             copy-on-write` write these files anew"
+        ),
+        "{vectors}"
+    );
+    let both = told(&[Starrocks, Deltalake, Bigquery]);
+    assert!(
+        both[1].contains(
+            "which deltalake does not read and nobody has seen starrocks, bigquery read; let"
+        ),
+        "{both:?}"
+    );
+    assert_eq!(told(&[Bigquery]).len(), 2);
+    assert_eq!(Report::default().not_for(TableFormat::Delta, &[Deltalake]), [""; 0]);
+}
+
+#[test]
 fn types_are_spelled_as_hive_does_from_either_formats_metadata() {
     let iceberg = json!({"type": "struct", "fields": [
         {"name": "A", "type": {"type": "list", "element": "timestamptz"}},
