@@ -205,9 +205,10 @@ mod tests {
             }
             ColumnType::Timestamp => micros.map(Value::Timestamp).to_vec(),
             ColumnType::TimestampTz => micros.map(Value::TimestampTz).to_vec(),
-            ColumnType::Text => {
-                ["", "a", "iceberg", "üñîçødé 😀!"].map(|t| Value::Text(t.into())).to_vec()
-            }
+            // The last are longer in UTF-16 than in characters, before where they are cut.
+            ColumnType::Text => ["", "a", "iceberg", "üñîçødé 😀!", "😀😀b", "😀😀😀b"]
+                .map(|t| Value::Text(t.into()))
+                .to_vec(),
             _ => vec![Value::Binary(vec![]), Value::Binary(vec![0, 1, 2, 3, 255])],
         }
     }
