@@ -4,6 +4,7 @@ A test makes its own topics, databases, buckets and connectors under names nobod
 ``unique`` fixture gives them.
 """
 
+import inspect
 import itertools
 import os
 import sys
@@ -26,12 +27,18 @@ from parts import (  # noqa: E402
     Trino,
 )
 
+import workload  # noqa: E402
+from beside import Beside  # noqa: E402
+
 _numbers = itertools.count(1)
+
+# Behind all others, in this order: what has a scenario that runs beside other tests, what kills or
+# restarts parts that others use, and what looks at the tables of all tests.
+_LAST = ("test_on_aws.py", "test_evolve.py", "test_group.py", "test_parts.py", "test_athena.py")
 
 
 def pytest_collection_modifyitems(config, items):
-    """What looks at the tables of all tests comes after them."""
-    items.sort(key=lambda item: item.path.name == "test_athena.py")
+    items.sort(key=lambda item: _LAST.index(item.path.name) if item.path.name in _LAST else -1)
     config.is_whole_run = {item.path.name for item in items} == {
         path.name for path in Path(__file__).parent.glob("test_*.py")
     }
@@ -43,34 +50,86 @@ def is_whole_run(request) -> bool:
     return request.config.is_whole_run
 
 
-@pytest.fixture(scope="session")
-def kafka():
-    with Kafka() as part:
-        yield part
+def _scenarios(session) -> list:
+    modules = dict.fromkeys(item.module for item in session.items)
+    return [module.BESIDE for module in modules if hasattr(module, "BESIDE")]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def beside(request) -> Beside:
+    """Runs the scenarios of the chosen tests' files from the first test on."""
+    return Beside(_scenarios(request.session), request)
 
 
 @pytest.fixture(scope="session")
-def postgres():
-    with Postgres() as part:
-        yield part
+def seed() -> int:
+    """Of scenarios that run beside; their files' fixtures print it, to have it in a failure's report."""
+    return workload.seed()
+
+
+_PARTS = {"kafka": Kafka, "postgres": Postgres, "mariadb": MariaDB, "registry": Registry, "s3": S3}
+
+
+class _Spawned:
+    """Parts that are coming up; a test waits for those it asks for."""
+
+    def __init__(self) -> None:
+        self._parts = {}
+
+    def spawn(self, name: str) -> None:
+        if name not in self._parts:
+            self._parts[name] = _PARTS[name]()
+            self._parts[name].spawn()
+
+    def ready(self, name: str):
+        self.spawn(name)
+        self._parts[name].wait_ready()
+        return self._parts[name]
+
+    def stop(self) -> None:
+        for part in self._parts.values():
+            part.stop()
 
 
 @pytest.fixture(scope="session")
-def mariadb():
-    with MariaDB() as part:
-        yield part
+def spawned(request):
+    """All that the chosen tests ask for come up side by side."""
+    asked = {name for item in request.session.items for name in item.fixturenames}
+    for scenario in _scenarios(request.session):
+        asked |= set(inspect.signature(scenario).parameters)
+    parts = _Spawned()
+    try:
+        for name in _PARTS:
+            if name in asked:
+                parts.spawn(name)
+        yield parts
+    finally:
+        parts.stop()
 
 
 @pytest.fixture(scope="session")
-def registry():
-    with Registry() as part:
-        yield part
+def kafka(spawned) -> Kafka:
+    return spawned.ready("kafka")
 
 
 @pytest.fixture(scope="session")
-def s3():
-    with S3() as part:
-        yield part
+def postgres(spawned) -> Postgres:
+    return spawned.ready("postgres")
+
+
+@pytest.fixture(scope="session")
+def mariadb(spawned) -> MariaDB:
+    return spawned.ready("mariadb")
+
+
+@pytest.fixture(scope="session")
+def registry(spawned) -> Registry:
+    return spawned.ready("registry")
+
+
+@pytest.fixture(scope="session")
+def s3(spawned) -> S3:
+    return spawned.ready("s3")
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,9 @@ LAYERS = ("silver", "bronze")
 # The one that tests compare with the source where nothing else is asked for; it reads S3 too.
 FIRST_READER = {"iceberg": readers.ICEBERG["pyiceberg"], "delta": readers.DELTA["deltalake"]}
 
+# Of a group whose members get killed: what a dead one held is waited for that long.
+SHORT_SESSION = {"session.timeout.ms": 2000, "heartbeat.interval.ms": 500}
+
 Progress = dict[tuple[str, int], int]
 
 
@@ -47,7 +50,6 @@ def config(
         "kafka": {
             **kafka,
             "group_id": group,
-            # As short as the broker allows: a killed member is waited for that long.
             "properties": {"session.timeout.ms": 6000},
         },
         "lake": lake,

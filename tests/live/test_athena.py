@@ -5,6 +5,7 @@ Runs last (see ``conftest.py``), on what the run has left on disk, in S3 and in 
 
 import re
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 from parts import Lakebed
 
@@ -36,11 +37,17 @@ WHOLE_RUN = {
 def test_athena_can_query_every_table_that_was_made(lakebed, is_whole_run):
     counted: Counter = Counter()
     broken = []
-    for lake, (config, env) in Lakebed.lakes.items():
+
+    def check(lake: tuple):
+        config, env = lake
+        return lakebed.run(["check", "--all-tables"], config, env=env)
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(check, Lakebed.lakes.values()))
+    for (lake, (config, _)), checked in zip(Lakebed.lakes.items(), answers, strict=True):
         catalog = config["lake"].get("catalog", {}).get("type", "filesystem")
         modes = {each.get("name"): each.get("mode", "merge-on-read") for each in config["tables"]}
         bronze = database(config["lake"], "bronze")
-        checked = lakebed.run(["check", "--all-tables"], config, env=env)
         tables = [match for line in checked.stdout.splitlines() if (match := TABLE.match(line))]
         if checked.returncode != 0:
             broken.append((lake, checked.stdout, checked.stderr))

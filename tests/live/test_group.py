@@ -1,18 +1,32 @@
 """A consumer group at work: members come, go and die, and the log holds what is no record."""
 
 import json
-import threading
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 
 import records
 import tables
-from parts import topics
+from parts import Lakebed, topics
+from parts.process import wait_until
 from tables import FORMATS, Entry
+from workload import InBackground
 
 PARTITIONS = 4
+
+
+GROUP = "group"
+CHANGES = 6_000
+
+
+@dataclass
+class Followed:
+    location: Path
+    entries: list[Entry]
+    changes: int
 
 
 def rows_of(entry: Entry, location, layer: str) -> list[dict]:
@@ -36,46 +50,74 @@ def expected(numbers: range) -> dict[int, str]:
     return last
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_members_come_go_and_die(kafka, lakebed, unique, tmp_path, kind):
-    topic = f"{unique}.public.t"
+def members_come_go_and_die(kafka, tmp_path_factory) -> Followed:
+    """Under load from the first member's start until the last one's work."""
+    topic, location = f"{GROUP}.public.t", tmp_path_factory.mktemp("group")
     topics.create_topic(kafka, topic, PARTITIONS)
-    entry = Entry(topic, "t", kind)
+    entries = [Entry(topic, f"t_{kind}", kind) for kind in FORMATS]
     config = tables.config(
-        kafka.lakebed_config(), tmp_path, [entry], unique, batch={"max_age": "300ms"}
+        kafka.lakebed_config(), location, entries, GROUP, batch={"max_age": "300ms"}
     )
-    total = 6_000
+    config["kafka"]["properties"] = tables.SHORT_SESSION
+    sent = 0
 
-    def load() -> None:
-        for start in range(0, total, 200):
-            topics.produce(kafka, changes(topic, range(start, start + 200)))
-            time.sleep(1)
+    def load(stopping) -> None:
+        nonlocal sent
+        while not stopping() or sent < CHANGES:
+            topics.produce(kafka, changes(topic, range(sent, sent + 200)))
+            sent += 200
+            time.sleep(0 if stopping() else 1)
 
-    loading = threading.Thread(target=load)
-    loading.start()
-    first = lakebed.start(config, "run")
-    first.wait_for_output("committed batch", 40)
-    second = lakebed.start(config, "run")
-    # It has a share, and writes.
-    second.wait_for_output("committed batch", 40)
-    first.kill9()
-    time.sleep(3)
-    third = lakebed.start(config, "run")
-    third.wait_for_output("committed batch", 60)
-    second.sigterm()
-    second.expect(0, 60)
-    loading.join()
-    wanted = tables.ends(kafka, [topic])
-    tables.wait_committed(kafka, unique, third, wanted, 60)
-    third.sigterm()
-    third.expect(0, 60)
+    program = Lakebed()
 
-    silver = {row["id"]: row["v"] for row in rows_of(entry, tmp_path, "silver")}
-    assert silver == expected(range(total))
+    def works(member) -> None:
+        for entry in entries:
+            wait_until(lambda: commits(member, entry), 60, f"a commit to {entry.name}")
+
+    try:
+        with InBackground(load):
+            first = program.start(config, "run")
+            works(first)
+            second = program.start(config, "run")
+            # It has a share, and writes.
+            works(second)
+            first.kill9()
+            time.sleep(3)
+            third = program.start(config, "run")
+            works(third)
+            second.sigterm()
+            second.expect(0, 60)
+        tables.wait_committed(kafka, GROUP, third, tables.ends(kafka, [topic]), 60)
+        third.sigterm()
+        third.expect(0, 60)
+    finally:
+        program.close()
+    return Followed(location, entries, sent)
+
+
+def commits(member, entry: Entry) -> bool:
+    assert member.exit_code is None, member.tail()
+    return any(
+        "committed batch" in line and f'"silver.{entry.name}"' in line
+        for line in member.stderr.splitlines()
+    )
+
+
+BESIDE = members_come_go_and_die
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_members_come_go_and_die(beside, kind):
+    followed = beside.result(members_come_go_and_die)
+    (entry,) = [entry for entry in followed.entries if entry.format == kind]
+    assert followed.changes >= CHANGES
+    silver = {row["id"]: row["v"] for row in rows_of(entry, followed.location, "silver")}
+    assert silver == expected(range(followed.changes))
     bronze = [
-        (row["_kafka_partition"], row["_offset"]) for row in rows_of(entry, tmp_path, "bronze")
+        (row["_kafka_partition"], row["_offset"])
+        for row in rows_of(entry, followed.location, "bronze")
     ]
-    assert len(bronze) == len(set(bronze)) == total
+    assert len(bronze) == len(set(bronze)) == followed.changes
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -2,7 +2,7 @@
 
 The child is killed by the kernel when the Python process dies in whatever way (``setpriv
 --pdeathsig``), so a test run that is killed leaves nothing behind. The signal is tied to the
-thread that started the child: start parts from the main thread only.
+thread that started the child: start parts from threads only that last as long as the process.
 """
 
 import atexit
@@ -17,6 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from parts.run_dir import part_dir
+
+
+# Those that may start parts.
+lasting_threads = {threading.main_thread()}
 
 
 class PartFailed(RuntimeError):
@@ -70,8 +74,8 @@ class Part:
 
     def spawn(self) -> None:
         """Starts the process without waiting, so that several parts can come up side by side."""
-        if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("start parts from the main thread: the kernel ends them with it")
+        if threading.current_thread() not in lasting_threads:
+            raise RuntimeError("start parts from a lasting thread: the kernel ends them with it")
         if not self.data.exists():
             self.data.mkdir()
             self.own(self.data)

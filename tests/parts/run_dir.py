@@ -30,12 +30,14 @@ def run_dir() -> Path:
 
 
 def part_dir(name: str) -> Path:
-    """A new folder for one part of this run."""
+    """A new folder for one part of this run; for whichever thread asks."""
     for number in range(1, 1000):
         path = run_dir() / (name if number == 1 else f"{name}-{number}")
-        if not path.exists():
+        try:
             path.mkdir()
-            return path
+        except FileExistsError:
+            continue
+        return path
     raise RuntimeError(f"more than 999 parts called {name} in {run_dir()}")
 
 
