@@ -81,6 +81,12 @@ mod conformance {
     crate::conformance_tests!(@behaviour Factory::new());
 }
 
+mod copy_on_write {
+    use super::Factory;
+
+    crate::conformance_tests!(@copy_on_write Factory::new());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_of_a_partitioned_table_move() {
     let factory = Partitioned { inner: Factory::new(), format: TableFormat::Iceberg };

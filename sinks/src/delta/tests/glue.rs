@@ -84,6 +84,12 @@ mod conformance {
     crate::conformance_tests!(@behaviour Factory::new());
 }
 
+mod copy_on_write {
+    use super::Factory;
+
+    crate::conformance_tests!(@copy_on_write Factory::new());
+}
+
 /// Partition columns are columns: Athena finds partitions by the log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partitioned_table_has_no_partition_keys() {
