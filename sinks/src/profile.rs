@@ -5,8 +5,7 @@
 //! limit of the engine; a table that keeps them all can be queried, one that does not says which
 //! rule is broken, and where.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt};
 use lakebed_schemas::config::{Reader, TableFormat, Takes};
@@ -19,138 +18,20 @@ use crate::{Error, Format, Result, delta, iceberg};
 
 pub(crate) mod entry;
 mod footers;
+mod neighbours;
+mod rule;
+
+pub use neighbours::shared_locations;
+pub use rule::{Broken, Rule};
 
 /// Footers read at the same time.
 const READS_AT_ONCE: usize = 16;
 /// Longest name of a database, table or column in the Glue catalog.
 const NAME_MAX: usize = 255;
-
-/// One thing that Athena asks of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rule {
-    /// Iceberg tables have format version 2.
-    FormatVersion,
-    /// Columns have types that the engine reads.
-    ColumnType,
-    /// Names are `[a-z0-9_]`, 1 to 255 characters; fields inside of columns may have upper case.
-    Name,
-    /// No two columns have one name, whatever the case.
-    NameTwice,
-    /// Iceberg partitions are identity, year, month, day, hour, bucket or truncate of a column.
-    Transform,
-    /// Delta partition columns are scalar and not binary.
-    PartitionType,
-    /// Data and delete files are Parquet.
-    FileFormat,
-    /// Rows are deleted by position or equality deletes in Parquet, not by Puffin vectors.
-    Deletes,
-    /// Columns of Iceberg's data files carry their field ids.
-    FieldIds,
-    /// Timestamps in files are 64-bit microseconds.
-    TimestampUnit,
-    /// Files are compressed with Zstandard or Snappy.
-    Codec,
-    /// Everything that the table names lies below its location.
-    OutsideLocation,
-    /// On S3 everything is named `s3://…`.
-    Scheme,
-    /// A table does not lie at the root of a bucket: cleaning up would take everything in it.
-    BucketRoot,
-    /// Delta asks for reader version 3 at most.
-    ReaderVersion,
-    /// Delta's reader features are columnMapping, timestampNtz and deletionVectors.
-    ReaderFeature,
-    /// Delta's log checkpoints are of the classic kind.
-    LogCheckpoint,
-    /// Delta names its files by paths relative to the table.
-    AbsolutePath,
-    /// The table has an entry in Glue, with the markers that engines go by.
-    Entry,
-    /// The entry says where the table lies, in every place where engines look.
-    EntryLocation,
-    /// The entry's columns are the table's, or for Delta the placeholder.
-    EntryColumns,
-    /// Comments in the entry are one line of 255 characters at most.
-    EntryComment,
-}
-
-impl Rule {
-    /// Every rule.
-    pub const ALL: [Self; 22] = [
-        Self::FormatVersion,
-        Self::ColumnType,
-        Self::Name,
-        Self::NameTwice,
-        Self::Transform,
-        Self::PartitionType,
-        Self::FileFormat,
-        Self::Deletes,
-        Self::FieldIds,
-        Self::TimestampUnit,
-        Self::Codec,
-        Self::OutsideLocation,
-        Self::Scheme,
-        Self::BucketRoot,
-        Self::ReaderVersion,
-        Self::ReaderFeature,
-        Self::LogCheckpoint,
-        Self::AbsolutePath,
-        Self::Entry,
-        Self::EntryLocation,
-        Self::EntryColumns,
-        Self::EntryComment,
-    ];
-
-    /// What Athena takes.
-    fn wanted(self) -> &'static str {
-        match self {
-            Self::FormatVersion => "Iceberg format version 2",
-            Self::ColumnType => "types that Athena reads: others as string or binary",
-            Self::Name => "names of [a-z0-9_], 1 to 255 characters",
-            Self::NameTwice => "names that differ in more than case",
-            Self::Transform => {
-                "identity, year, month, day, hour, bucket or truncate of a top-level column"
-            }
-            Self::PartitionType => "partition columns that are scalar and not binary",
-            Self::FileFormat => "Parquet files",
-            Self::Deletes => "position or equality deletes in Parquet files",
-            Self::FieldIds => "Parquet columns with field ids",
-            Self::TimestampUnit => "timestamps as 64-bit microseconds",
-            Self::Codec => "Zstandard or Snappy",
-            Self::OutsideLocation => "all files below the table's location",
-            Self::Scheme => "`s3://` in every name",
-            Self::BucketRoot => "a location with a prefix in its bucket",
-            Self::ReaderVersion => "Delta reader version 3 at most",
-            Self::ReaderFeature => {
-                "no reader features but columnMapping, timestampNtz, deletionVectors"
-            }
-            Self::LogCheckpoint => "classic log checkpoints",
-            Self::AbsolutePath => "files named by paths relative to the table",
-            Self::Entry => "an external table's entry with the markers of its format",
-            Self::EntryLocation => "an entry that says where the table lies",
-            Self::EntryColumns => "an entry with the table's columns",
-            Self::EntryComment => "comments of one line and 255 characters",
-        }
-    }
-}
-
-/// A rule that a table breaks.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Broken {
-    /// Which.
-    pub rule: Rule,
-    /// Where: an object, a column, a property.
-    pub place: String,
-    /// What is there.
-    pub found: String,
-}
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rule, place, found } = self;
-        write!(f, "{place}: {found}; Athena takes {}", rule.wanted())
-    }
-}
+/// Longest type of a column there, as Hive spells it.
+const TYPE_MAX: usize = 131_072;
+/// Longest location there.
+const LOCATION_MAX: usize = 2_056;
 
 /// What a look at one table gave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -163,6 +44,8 @@ pub struct Report {
     pub opened: usize,
     /// Where rows are marked dead, and by what: not every reader leaves them out.
     pub dead_rows: Vec<(String, DeadRows)>,
+    /// Where the table lies, by each that says so: itself, and its entry in Glue.
+    pub locations: BTreeSet<String>,
 }
 
 /// By what rows are marked dead.
@@ -224,7 +107,7 @@ impl DeadRows {
 /// files.
 ///
 /// # Errors
-/// When there is no table, storage does not answer, or something there cannot be read at all.
+/// When there is no table, storage or catalog do not answer, or something there cannot be read at all.
 pub async fn inspect(
     storage: &Storage,
     format: Format,
@@ -235,13 +118,28 @@ pub async fn inspect(
         Format::Iceberg => iceberg::profile::place(storage, entry).await?,
         Format::Delta => storage.clone(),
     };
-    let mut found = match format {
-        Format::Iceberg => iceberg::profile::read(storage, entry).await?,
-        Format::Delta => delta::profile::read(storage).await?,
+    let mut found = Found::default();
+    match entry {
+        // A place of S3 Tables' own choosing is a bucket for each table, with a name of its kind.
+        Entry::Rest(table) if table.has_own_place() => found.lies_at(storage.location()),
+        _ => found.location(storage.location()),
+    }
+    // Looked up once: what it leads to and what it says belong together.
+    let in_glue = match entry {
+        Entry::Glue(table) => Some(table.get().await?),
+        Entry::Filesystem | Entry::Rest(_) => None,
     };
-    found.location(storage.location());
-    if let Entry::Glue(table) = entry {
-        entry::check(table.get().await?.as_ref(), format, storage.location(), &mut found);
+    match (format, &in_glue) {
+        (Format::Delta, _) => delta::profile::read(storage, &mut found).await?,
+        (Format::Iceberg, None) => iceberg::profile::read(storage, entry, &mut found).await?,
+        (Format::Iceberg, Some(table)) => {
+            if let Some(uri) = entry::newest(table.as_ref()) {
+                iceberg::profile::read_at(storage, &uri, &mut found).await?;
+            }
+        }
+    }
+    if let Some(table) = &in_glue {
+        entry::check(table.as_ref(), format, storage.location(), &mut found);
     }
     let opened = found.files.len().min(files_max);
     let by_id = format == Format::Iceberg;
@@ -256,8 +154,8 @@ pub async fn inspect(
     found.broken.extend(footers.into_iter().flatten());
     found.broken.sort();
     found.broken.dedup();
-    let (files, dead_rows) = (found.files.len(), found.dead_rows);
-    Ok(Report { broken: found.broken, files, opened, dead_rows })
+    let Found { broken, files, dead_rows, locations, .. } = found;
+    Ok(Report { broken, files: files.len(), opened, dead_rows, locations })
 }
 
 /// A Parquet file that is part of the table.
@@ -286,8 +184,12 @@ pub(crate) struct Found {
     pub(crate) files: Vec<File>,
     /// See [`Report::dead_rows`].
     pub(crate) dead_rows: Vec<(String, DeadRows)>,
-    /// Names and Hive's types of the columns.
+    /// Names and Hive's types of the columns; none where they could not be read.
     pub(crate) columns: Vec<(String, String)>,
+    /// Whether there was a version before this one.
+    pub(crate) has_history: bool,
+    /// See [`Report::locations`].
+    pub(crate) locations: BTreeSet<String>,
 }
 
 impl Found {
@@ -336,13 +238,23 @@ impl Found {
     fn take_columns<'n>(&mut self, columns: impl Iterator<Item = (&'n str, &'n Json)>) {
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
         for (name, of) in columns {
-            self.columns.push((name.to_lowercase(), entry::hive_type(of)));
+            let hive = entry::hive_type(of);
+            self.length(format!("the type of column `{name}`"), &hive, TYPE_MAX);
+            self.columns.push((name.to_lowercase(), hive));
             if !is_name(name) {
                 self.breaks(Rule::Name, format!("column `{name}`"), "its name");
             }
             if let Some(twin) = seen.insert(name.to_lowercase(), name) {
                 self.breaks(Rule::NameTwice, format!("column `{name}`"), format!("also `{twin}`"));
             }
+        }
+    }
+
+    /// A text that the catalog keeps.
+    fn length(&mut self, place: impl Into<String>, text: &str, max: usize) {
+        let length = text.chars().count();
+        if length > max {
+            self.breaks(Rule::Length, place, format!("{length} characters"));
         }
     }
 
@@ -354,8 +266,14 @@ impl Found {
         }
     }
 
+    fn lies_at(&mut self, location: &str) {
+        self.locations.insert(location.to_owned());
+        self.length("the location", location, LOCATION_MAX);
+    }
+
     /// Where the table lies, and what it and its database are called.
     fn location(&mut self, location: &str) {
+        self.lies_at(location);
         let (scheme, path) = location.split_once("://").unwrap_or(("file", location));
         let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         if scheme != "file" && parts.len() < 2 {

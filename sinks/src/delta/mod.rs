@@ -26,4 +26,4 @@ pub use registered::RegisteredLog;
 pub use schema::storage_schema;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

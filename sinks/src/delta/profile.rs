@@ -45,8 +45,7 @@ struct Stored {
 }
 
 /// Reads the newest version.
-pub(crate) async fn read(storage: &Storage) -> Result<Found> {
-    let mut found = Found::default();
+pub(crate) async fn read(storage: &Storage, found: &mut Found) -> Result<()> {
     let files = list_log(storage, None).await?;
     let location = storage.location();
     let newest = files
@@ -76,12 +75,12 @@ pub(crate) async fn read(storage: &Storage) -> Result<Found> {
             stored.adds.insert(add.path.clone(), add);
         }
     }
-    protocol(stored.protocol.as_ref(), &mut found);
+    protocol(stored.protocol.as_ref(), found);
     if let Some(metadata) = &stored.metadata {
-        schema(metadata, &mut found)?;
+        schema(metadata, found)?;
     }
-    stored.adds.values().for_each(|add| file(add, &mut found));
-    Ok(found)
+    stored.adds.values().for_each(|add| file(add, found));
+    Ok(())
 }
 
 fn is_v2_checkpoint(path: &str) -> bool {

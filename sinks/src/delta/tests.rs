@@ -3,7 +3,7 @@
 mod foreign;
 mod glue;
 mod partitions;
-mod profile;
+pub(crate) mod profile;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -28,7 +28,7 @@ mod stage;
 mod state;
 mod summary;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod updates;
 
 pub use convert::foreign_topic_partition;

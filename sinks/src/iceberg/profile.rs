@@ -1,12 +1,14 @@
 //! What Athena asks of an Iceberg table's metadata and manifests.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value as Json;
 
 use iceberg::spec::{DataContentType, DataFileFormat, ManifestEntryRef};
 
 use super::manifests::{decode_list, decode_manifest};
 use super::pointer::Pointer;
-use super::state::Reader;
+use super::state::{Reader, normal};
 use crate::catalog::Entry;
 use crate::profile::{DeadRows, File, Found, Rule, TypeWords};
 use crate::storage::Storage;
@@ -33,6 +35,7 @@ const WORDS: TypeWords = TypeWords {
 };
 const TRANSFORMS: [&str; 5] = ["identity", "year", "month", "day", "hour"];
 const PRECISION_MAX: u32 = 38;
+const OUTSIDE: &str = "outside of the table";
 
 /// Where the table lies that is looked up there.
 pub(crate) async fn place(storage: &Storage, entry: &Entry) -> Result<Storage> {
@@ -40,25 +43,77 @@ pub(crate) async fn place(storage: &Storage, entry: &Entry) -> Result<Storage> {
 }
 
 /// Reads the newest version.
-pub(crate) async fn read(storage: &Storage, entry: &Entry) -> Result<Found> {
+pub(crate) async fn read(storage: &Storage, entry: &Entry, found: &mut Found) -> Result<()> {
     let pointer = Pointer::of(entry);
     let located = pointer.newest(storage).await?.ok_or_else(|| {
         Error::invalid(format!("there is no Iceberg table at `{}`", storage.location()))
     })?;
-    let uri = storage.uri(&located.path);
     let bytes = pointer.read(storage, &located).await?;
-    let metadata: Json = serde_json::from_slice(&bytes)
+    version(storage, &storage.uri(&located.path), &bytes, found).await
+}
+
+/// Reads the version whose metadata file an entry names.
+pub(crate) async fn read_at(storage: &Storage, uri: &str, found: &mut Found) -> Result<()> {
+    scheme(storage.location(), uri, found);
+    let Ok(path) = Reader::new(storage, storage.location()).relative(uri) else {
+        let there = format!("`{uri}`, the table lies at `{}`", storage.location());
+        found.breaks(Rule::EntryLocation, "`metadata_location` of the entry", there);
+        return Ok(());
+    };
+    let bytes = storage.get(&path).await?.ok_or_else(|| {
+        Error::corrupt(format!("there is no `{uri}`, which the table's entry names"))
+    })?;
+    version(storage, uri, &bytes, found).await
+}
+
+async fn version(storage: &Storage, uri: &str, bytes: &[u8], found: &mut Found) -> Result<()> {
+    let metadata: Json = serde_json::from_slice(bytes)
         .map_err(|e| Error::corrupt(format!("`{uri}` is not JSON")).with_source(e))?;
-    let mut found = Found::default();
     let version = &metadata["format-version"];
     if version != 2 {
-        found.breaks(Rule::FormatVersion, &uri, format!("format version {version}"));
+        found.breaks(Rule::FormatVersion, uri, format!("format version {version}"));
         // What else is in there is written by other rules.
-        return Ok(found);
+        return Ok(());
     }
-    schema(&metadata, &mut found);
-    files(storage, &metadata, &mut found).await?;
-    Ok(found)
+    found.has_history = metadata["metadata-log"].as_array().is_some_and(|log| !log.is_empty());
+    schema(&metadata, found);
+    let location = metadata["location"].as_str().unwrap_or_default();
+    scheme(storage.location(), location, found);
+    if normal(location) != normal(storage.location()) {
+        found.locations.insert(location.to_owned());
+        let there = format!("`{location}`, the table lies at `{}`", storage.location());
+        found.breaks(Rule::OutsideLocation, "`location` of the metadata", there);
+        // It names its files as if they lay there.
+        return Ok(());
+    }
+    named(storage, &metadata, found);
+    let specs = files(storage, &metadata, found).await?;
+    let default = metadata["default-spec-id"].clone();
+    for id in specs.into_iter().map(Json::from).chain([default]) {
+        partitions(&metadata, &id, found);
+    }
+    Ok(())
+}
+
+/// Where the metadata looks for what is not part of the newest version's files.
+const NAMED: [(&str, &str); 4] = [
+    ("metadata-log", "metadata-file"),
+    ("snapshots", "manifest-list"),
+    ("statistics", "statistics-path"),
+    ("partition-statistics", "statistics-path"),
+];
+
+fn named(storage: &Storage, metadata: &Json, found: &mut Found) {
+    let reader = Reader::new(storage, storage.location());
+    for (list, key) in NAMED {
+        let entries = metadata[list].as_array().into_iter().flatten();
+        for uri in entries.filter_map(|entry| entry[key].as_str()) {
+            scheme(storage.location(), uri, found);
+            if reader.relative(uri).is_err() {
+                found.breaks(Rule::OutsideLocation, format!("`{uri}`"), OUTSIDE);
+            }
+        }
+    }
 }
 
 /// The element of a list that an id in the metadata names.
@@ -71,16 +126,23 @@ fn schema(metadata: &Json, found: &mut Found) {
     let schema = current(metadata, "schemas", "schema-id", &metadata["current-schema-id"]);
     let fields: Vec<&Json> = schema["fields"].as_array().into_iter().flatten().collect();
     found.take_schema(&fields, &WORDS);
-    let spec = current(metadata, "partition-specs", "spec-id", &metadata["default-spec-id"]);
+}
+
+/// The transforms of one partition spec.
+fn partitions(metadata: &Json, id: &Json, found: &mut Found) {
+    let schema = current(metadata, "schemas", "schema-id", &metadata["current-schema-id"]);
+    let fields: Vec<&Json> = schema["fields"].as_array().into_iter().flatten().collect();
+    let spec = current(metadata, "partition-specs", "spec-id", id);
     for part in spec["fields"].as_array().into_iter().flatten() {
         let place = format!("partition field {}", part["name"]);
         let transform = part["transform"].as_str().unwrap_or_default();
         let with_width = ["bucket[", "truncate["].iter().any(|name| transform.starts_with(name));
         if !TRANSFORMS.contains(&transform) && !with_width {
             found.breaks(Rule::Transform, &place, format!("`{transform}`"));
+            continue;
         }
         match fields.iter().find(|field| field["id"] == part["source-id"]) {
-            None => found.breaks(Rule::Transform, &place, "a field inside of a column"),
+            None => found.breaks(Rule::Transform, &place, "not of a column"),
             Some(field) if transform.starts_with("truncate[") && field["type"] == "binary" => {
                 found.breaks(Rule::Transform, &place, "`truncate` of bytes");
             }
@@ -95,23 +157,24 @@ fn is_decimal(name: &str) -> bool {
     precision.is_some_and(|precision: u32| precision <= PRECISION_MAX)
 }
 
-async fn files(storage: &Storage, metadata: &Json, found: &mut Found) -> Result<()> {
-    let location = metadata["location"].as_str().unwrap_or_default();
-    let reader = Reader::new(storage, location);
-    scheme(storage.location(), location, found);
+/// Looks at every live file; answers the partition specs that they have.
+async fn files(storage: &Storage, metadata: &Json, found: &mut Found) -> Result<BTreeSet<i32>> {
+    let reader = Reader::new(storage, storage.location());
+    let mut specs = BTreeSet::new();
     let id = &metadata["current-snapshot-id"];
     let snapshot = current(metadata, "snapshots", "snapshot-id", id);
-    let Some(list) = snapshot["manifest-list"].as_str() else { return Ok(()) };
-    let Some(bytes) = object(storage, &reader, list, found).await? else { return Ok(()) };
+    let Some(list) = snapshot["manifest-list"].as_str() else { return Ok(specs) };
+    let Some(bytes) = object(storage, &reader, list, found).await? else { return Ok(specs) };
     for manifest in decode_list(list, &bytes)? {
         let uri = &manifest.manifest_path;
         let Some(bytes) = object(storage, &reader, uri, found).await? else { continue };
         let entries = decode_manifest(&manifest, bytes).await?;
         for entry in entries.iter().filter(|entry| entry.is_alive()) {
+            specs.insert(manifest.partition_spec_id);
             file(storage, &reader, entry, found);
         }
     }
-    Ok(())
+    Ok(specs)
 }
 
 /// Reads an object that the table names, if it lies in the table.
@@ -125,14 +188,14 @@ async fn object(
     match reader.relative(uri) {
         Ok(_) => reader.get(uri).await.map(Some),
         Err(_) => {
-            found.breaks(Rule::OutsideLocation, format!("`{uri}`"), "outside of the table");
+            found.breaks(Rule::OutsideLocation, format!("`{uri}`"), OUTSIDE);
             Ok(None)
         }
     }
 }
 
 /// What a table at `location` names so.
-pub(super) fn scheme(location: &str, uri: &str, found: &mut Found) {
+fn scheme(location: &str, uri: &str, found: &mut Found) {
     if location.starts_with("s3://") && !uri.starts_with("s3://") {
         found.breaks(Rule::Scheme, format!("`{uri}`"), "another scheme");
     }
@@ -152,6 +215,6 @@ fn file(storage: &Storage, reader: &Reader<'_>, entry: &ManifestEntryRef, found:
     }
     match reader.relative(uri) {
         Ok(path) => found.files.push(File { path, size: entry.file_size_in_bytes() }),
-        Err(_) => found.breaks(Rule::OutsideLocation, format!("`{uri}`"), "outside of the table"),
+        Err(_) => found.breaks(Rule::OutsideLocation, format!("`{uri}`"), OUTSIDE),
     }
 }

@@ -31,7 +31,7 @@ use crate::storage::{PutOutcome, Storage};
 use crate::{ErrorKind, Result};
 
 mod partitions;
-mod profile;
+pub(crate) mod profile;
 
 struct Factory;
 

@@ -1,6 +1,8 @@
 //! What a data or delete file says of itself in its footer.
 
-use parquet::basic::{Compression, LogicalType, Repetition, TimeUnit, Type as Physical};
+use parquet::basic::{
+    Compression, ConvertedType, LogicalType, Repetition, TimeUnit, Type as Physical,
+};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::Type;
 
@@ -41,9 +43,14 @@ fn wrong_time(column: &Type) -> Option<String> {
     if column.get_physical_type() == Physical::INT96 {
         return Some("a timestamp of 96 bits".to_owned());
     }
-    match column.get_basic_info().logical_type_ref() {
+    let info = column.get_basic_info();
+    match info.logical_type_ref() {
         Some(LogicalType::Timestamp(time)) if !matches!(time.unit, TimeUnit::MICROS) => {
             Some(format!("a timestamp in {:?}", time.unit))
+        }
+        // As writers said it before there were logical types.
+        None if info.converted_type() == ConvertedType::TIMESTAMP_MILLIS => {
+            Some("a timestamp in milliseconds".to_owned())
         }
         _ => None,
     }

@@ -1,5 +1,8 @@
-//! Rules that need no table; the others are with the formats.
+//! Each rule, and the tables that break it: in the formats' own words with them, in Glue here.
 
+mod in_glue;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ::parquet::basic::Compression;
@@ -7,8 +10,6 @@ use ::parquet::file::metadata::ParquetMetaDataReader;
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
-use aws_sdk_glue::types::builders::TableBuilder;
-use aws_sdk_glue::types::{Column, SerDeInfo, StorageDescriptor, Table};
 use bytes::Bytes;
 use serde_json::json;
 
@@ -25,7 +26,7 @@ pub(crate) fn plain_parquet(codec: Compression) -> Bytes {
 }
 
 /// A file with one row group of no rows, by the columns of a message type.
-fn written(message: &str, codec: Compression) -> Bytes {
+pub(crate) fn written(message: &str, codec: Compression) -> Bytes {
     let schema = Arc::new(parse_message_type(message).expect("a message type"));
     let properties = Arc::new(WriterProperties::builder().set_compression(codec).build());
     let mut writer = SerializedFileWriter::new(Vec::new(), schema, properties).expect("a writer");
@@ -43,6 +44,16 @@ fn rules_of(message: &str, by_id: bool) -> Vec<Rule> {
     footers::check("x", &metadata, by_id).iter().map(|broken| broken.rule).collect()
 }
 
+/// Every table here breaks one rule; together they break all there are.
+#[tokio::test]
+async fn each_rule_has_a_table_that_breaks_it() {
+    let iceberg = iceberg::tests::profile::tables_that_break_rules().await;
+    let delta = delta::tests::profile::tables_that_break_rules().await;
+    let in_glue = in_glue::tables_that_break_rules().await;
+    let broken: BTreeSet<Rule> = [iceberg, delta, in_glue].concat().into_iter().collect();
+    assert_eq!(broken, BTreeSet::from(Rule::ALL));
+}
+
 #[test]
 fn a_footer_tells_units_and_ids() {
     let good = "message m { optional int64 t (TIMESTAMP(MICROS,true)) = 1;
@@ -52,8 +63,14 @@ fn a_footer_tells_units_and_ids() {
         repeated group list { optional int32 element; } } }";
     assert_eq!(rules_of(without, true), [Rule::FieldIds]);
     assert_eq!(rules_of(without, false), []);
-    for wrong in ["int64 t (TIMESTAMP(MILLIS,true))", "int64 t (TIMESTAMP(NANOS,false))", "int96 t"]
-    {
+    let older = "message m { optional int64 t (TIMESTAMP_MICROS) = 1; }";
+    assert_eq!(rules_of(older, true), []);
+    for wrong in [
+        "int64 t (TIMESTAMP(MILLIS,true))",
+        "int64 t (TIMESTAMP_MILLIS)",
+        "int64 t (TIMESTAMP(NANOS,false))",
+        "int96 t",
+    ] {
         let message = format!("message m {{ optional {wrong}; }}");
         assert_eq!(rules_of(&message, false), [Rule::TimestampUnit], "{wrong}");
     }
@@ -84,76 +101,19 @@ fn a_name_of_any_length_within_the_catalogs_is_taken() {
     assert_eq!(rules(&[&"x".repeat(NAME_MAX + 1)]), [Rule::Name]);
 }
 
-/// An entry of a table with one column, as it should be.
-fn good_entry(format: Format) -> TableBuilder {
-    let markers: &[(&str, &str)] = match format {
-        Format::Iceberg => &[("table_type", "ICEBERG"), ("theirs", "kept")],
-        Format::Delta => &[
-            ("EXTERNAL", "TRUE"),
-            ("table_type", "DELTA"),
-            ("spark.sql.sources.provider", "delta"),
-        ],
-    };
-    let parameters = markers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    Table::builder()
-        .name("t")
-        .table_type("EXTERNAL_TABLE")
-        .set_parameters(Some(parameters))
-        .set_partition_keys(Some(Vec::new()))
-        .storage_descriptor(descriptor("id", "bigint", None))
-}
-
-fn descriptor(name: &str, of: &str, comment: Option<String>) -> StorageDescriptor {
-    let column = Column::builder().name(name).r#type(of).set_comment(comment);
-    let serde = SerDeInfo::builder().parameters("path", "s3://b/l/t/");
-    StorageDescriptor::builder()
-        .location("s3://b/l/t")
-        .serde_info(serde.build())
-        .columns(column.build().expect("a column"))
-        .build()
-}
-
 #[test]
-fn an_entry_that_leads_engines_astray_is_named_by_its_rule() {
-    use Format::{Delta, Iceberg};
-    let rules = |table: Option<&Table>, format: Format| {
+fn a_type_that_glue_cannot_spell_out_is_named() {
+    let of = |fields: usize| {
+        let fields: Vec<Json> =
+            (0..fields).map(|n| json!({"name": format!("f{n:05}"), "type": "string"})).collect();
         let mut found = Found::default();
-        found.take_columns([("id", &Json::from("long"))].into_iter());
-        entry::check(table, format, "s3://b/l/t", &mut found);
+        let of = json!({"type": "struct", "fields": fields});
+        found.take_columns([("c", &of)].into_iter());
         found.broken.iter().map(|broken| broken.rule).collect::<Vec<_>>()
     };
-    let entry = |format, change: fn(TableBuilder) -> TableBuilder| {
-        rules(Some(&change(good_entry(format)).build().expect("an entry")), format)
-    };
-    for format in [Iceberg, Delta] {
-        assert_eq!(entry(format, |table| table), []);
-        assert_eq!(entry(format, |table| table.table_type("VIRTUAL_VIEW")), [Rule::Entry]);
-        let none = entry(format, |table| table.set_parameters(None));
-        assert!(!none.is_empty() && none.iter().all(|rule| *rule == Rule::Entry));
-        let other = |table: TableBuilder| {
-            table.storage_descriptor(descriptor("id", "bigint", Some("x\ny".to_owned())))
-        };
-        assert_eq!(entry(format, other), [Rule::EntryComment]);
-        let long = |table: TableBuilder| {
-            table.storage_descriptor(descriptor("id", "bigint", Some("x".repeat(256))))
-        };
-        assert_eq!(entry(format, long), [Rule::EntryComment]);
-        let lags = |table: TableBuilder| table.storage_descriptor(descriptor("id", "int", None));
-        assert_eq!(entry(format, lags), [Rule::EntryColumns]);
-        assert_eq!(rules(None, format), [Rule::Entry]);
-    }
-    let placeholder =
-        |table: TableBuilder| table.storage_descriptor(descriptor("col", "array<string>", None));
-    assert_eq!(entry(Delta, placeholder), []);
-    assert_eq!(entry(Iceberg, placeholder), [Rule::EntryColumns]);
-    let moved = |table: TableBuilder| {
-        let mut moved = descriptor("id", "bigint", None);
-        moved.location = Some("s3://b/other".to_owned());
-        table.storage_descriptor(moved)
-    };
-    assert_eq!(entry(Iceberg, moved), [Rule::EntryLocation]);
-    let without_keys = |table: TableBuilder| table.set_partition_keys(None);
-    assert_eq!(entry(Delta, without_keys), [Rule::Entry]);
+    // `struct<` and `>`, and of each field 14 characters, with the comma between them.
+    assert_eq!(of(9_361), []);
+    assert_eq!(of(9_362), [Rule::Length]);
 }
 
 #[test]

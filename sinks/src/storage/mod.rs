@@ -168,6 +168,22 @@ impl Storage {
         })
     }
 
+    /// A bucket of its own in memory, for tables that say to be on S3.
+    #[cfg(test)]
+    pub(crate) fn in_memory(location: &str) -> Self {
+        let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+        let inside = location.strip_prefix("s3://").expect("on S3");
+        Self {
+            once: store.clone(),
+            store,
+            prefix: Path::from(inside.split_once('/').map_or("", |(_, prefix)| prefix)),
+            location: location.to_owned(),
+            local: false,
+            s3: Arc::default(),
+            counters: Arc::default(),
+        }
+    }
+
     /// A place below this one, sharing client and counters.
     #[must_use]
     pub fn child(&self, relative: &str) -> Self {

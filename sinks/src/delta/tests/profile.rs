@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::catalog::Entry;
-use crate::profile::tests::{broken, plain_parquet};
+use crate::profile::tests::{broken, plain_parquet, written};
 use crate::profile::{Rule, inspect};
 
 /// A table with rows and dead rows that Athena takes.
@@ -65,8 +65,12 @@ fn add(path: &str, size: usize) -> Json {
         "dataChange": true}})
 }
 
-#[tokio::test]
-async fn a_log_that_athena_does_not_take_is_named_by_its_rule() {
+/// Makes tables that break a rule each, and answers the rules.
+pub(crate) async fn tables_that_break_rules() -> Vec<Rule> {
+    [logs_that_athena_does_not_take().await, files_that_athena_does_not_take().await].concat()
+}
+
+async fn logs_that_athena_does_not_take() -> Vec<Rule> {
     let one = |name: &str, of: Json| metadata(columns(&[(name, of)]), &[], "classic", "parquet");
     let long = || columns(&[("id", json!("long"))]);
     let inside = |name: &str, of: &str| {
@@ -88,11 +92,13 @@ async fn a_log_that_athena_does_not_take_is_named_by_its_rule() {
         (add("s3://elsewhere/x.parquet", 1), Rule::AbsolutePath),
         (add("../x.parquet", 1), Rule::OutsideLocation),
     ];
+    let broken = cases.iter().map(|(_, rule)| *rule).collect();
     for (action, expected) in cases {
         let place = good().await;
         append(&place, action).await;
         assert_eq!(rules(&place).await, [expected]);
     }
+    broken
 }
 
 #[tokio::test]
@@ -112,12 +118,20 @@ async fn a_log_checkpoint_of_version_2_is_named() {
     assert_eq!(rules(&place).await, [Rule::LogCheckpoint]);
 }
 
-#[tokio::test]
-async fn a_file_without_compression_is_named() {
-    let place = good().await;
-    let bytes = plain_parquet(Compression::UNCOMPRESSED);
-    let size = bytes.len();
-    place.storage.put("x.parquet", bytes).await.expect("puts");
-    append(&place, add("x.parquet", size)).await;
-    assert_eq!(rules(&place).await, [Rule::Codec]);
+async fn files_that_athena_does_not_take() -> Vec<Rule> {
+    let timestamp = |of| written(&format!("message m {{ optional {of}; }}"), Compression::SNAPPY);
+    let cases = [
+        (plain_parquet(Compression::UNCOMPRESSED), Rule::Codec),
+        (timestamp("int64 t (TIMESTAMP_MILLIS)"), Rule::TimestampUnit),
+        (timestamp("int96 t"), Rule::TimestampUnit),
+    ];
+    let broken = cases.iter().map(|(_, rule)| *rule).collect();
+    for (bytes, expected) in cases {
+        let place = good().await;
+        let size = bytes.len();
+        place.storage.put("x.parquet", bytes).await.expect("puts");
+        append(&place, add("x.parquet", size)).await;
+        assert_eq!(rules(&place).await, [expected]);
+    }
+    broken
 }

@@ -4,9 +4,8 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::catalog::Entry;
-use crate::iceberg::profile::scheme;
-use crate::profile::tests::{broken, plain_parquet};
-use crate::profile::{Found, Rule, inspect};
+use crate::profile::tests::{broken, plain_parquet, written};
+use crate::profile::{Rule, inspect};
 
 /// A table with rows and dead rows that Athena takes.
 async fn good(factory: &Factory) -> Fixture<'_> {
@@ -41,10 +40,14 @@ fn column(metadata: &mut Json, at: usize) -> &mut Json {
     &mut metadata["schemas"][0]["fields"][at]
 }
 
-#[tokio::test]
-async fn metadata_that_athena_does_not_take_is_named_by_its_rule() {
+/// Makes tables that break a rule each (a name in upper case breaks two), and answers the rules.
+pub(crate) async fn tables_that_break_rules() -> Vec<Rule> {
+    [metadata_that_athena_does_not_take().await, files_that_athena_does_not_take().await].concat()
+}
+
+async fn metadata_that_athena_does_not_take() -> Vec<Rule> {
     type Change = fn(&mut Json);
-    let cases: [(Change, &[Rule]); 10] = [
+    let cases: [(Change, &[Rule]); 12] = [
         (|m| m["format-version"] = json!(3), &[Rule::FormatVersion]),
         (|m| column(m, 1)["type"] = json!("uuid"), &[Rule::ColumnType]),
         (|m| column(m, 1)["type"] = json!("decimal(39,2)"), &[Rule::ColumnType]),
@@ -79,6 +82,23 @@ async fn metadata_that_athena_does_not_take_is_named_by_its_rule() {
             },
             &[Rule::Transform],
         ),
+        // A spec of older files, and one that no file has.
+        (
+            |m| {
+                m["default-spec-id"] = json!(1);
+                m["partition-specs"] = json!([{"spec-id": 1, "fields": []}, {"spec-id": 0, "fields": [
+                    {"field-id": 1000, "source-id": 77, "name": "gone", "transform": "void"}]}]);
+            },
+            &[Rule::Transform],
+        ),
+        (
+            |m| {
+                let unused = json!({"spec-id": 1, "fields": [
+                    {"field-id": 1000, "source-id": 77, "name": "gone", "transform": "void"}]});
+                m["partition-specs"].as_array_mut().expect("specs").push(unused);
+            },
+            &[],
+        ),
         (|m| m["location"] = json!("file:///elsewhere/t"), &[Rule::OutsideLocation]),
     ];
     for (change, expected) in cases {
@@ -94,6 +114,7 @@ async fn metadata_that_athena_does_not_take_is_named_by_its_rule() {
         assert_eq!(put, PutOutcome::Created);
         assert_eq!(rules(&table).await, expected);
     }
+    cases.iter().flat_map(|(_, rules)| rules.to_vec()).collect()
 }
 
 fn file(content: DataContentType, uri: String, format: DataFileFormat, size: u64) -> IcebergFile {
@@ -107,40 +128,41 @@ fn file(content: DataContentType, uri: String, format: DataFileFormat, size: u64
         .expect("a file")
 }
 
-#[tokio::test]
-async fn files_that_athena_does_not_take_are_named_by_their_rule() {
+async fn files_that_athena_does_not_take() -> Vec<Rule> {
     use DataContentType::{Data, PositionDeletes};
     use ManifestContentType as Manifest;
+    use parquet::basic::Compression;
+    let plain = || plain_parquet(Compression::SNAPPY);
+    let ids =
+        |field: &str, codec| written(&format!("message m {{ optional {field} = 1; }}"), codec);
+    let milliseconds = ids("int64 t (TIMESTAMP_MILLIS)", Compression::SNAPPY);
+    let (parquet, orc, puffin) =
+        (DataFileFormat::Parquet, DataFileFormat::Orc, DataFileFormat::Puffin);
     let cases = [
-        (Data, Manifest::Data, "data/x.orc", DataFileFormat::Orc, Rule::FileFormat),
-        (PositionDeletes, Manifest::Deletes, "data/x.bin", DataFileFormat::Puffin, Rule::Deletes),
-        (Data, Manifest::Data, "../x.parquet", DataFileFormat::Parquet, Rule::OutsideLocation),
-        (Data, Manifest::Data, "data/x.parquet", DataFileFormat::Parquet, Rule::FieldIds),
+        (Data, "data/x.orc", orc, plain(), Rule::FileFormat),
+        (PositionDeletes, "data/x.bin", puffin, plain(), Rule::Deletes),
+        (Data, "../x.parquet", parquet, plain(), Rule::OutsideLocation),
+        (Data, "data/x.parquet", parquet, plain(), Rule::FieldIds),
+        (Data, "data/x.parquet", parquet, milliseconds, Rule::TimestampUnit),
+        (Data, "data/x.parquet", parquet, ids("int64 n", Compression::UNCOMPRESSED), Rule::Codec),
     ];
-    for (content, manifest, path, format, expected) in cases {
+    let broken = cases.iter().map(|(.., rule)| *rule).collect();
+    for (content, path, format, bytes, expected) in cases {
         let table = good(&Factory).await.for_nobody();
-        let bytes = plain_parquet(parquet::basic::Compression::SNAPPY);
         let size = bytes.len() as u64;
-        if expected == Rule::FieldIds {
-            table.storage.put(path, bytes).await.expect("puts");
-        }
         let uri = match path.strip_prefix("../") {
-            None => table.storage.uri(path),
+            None => {
+                table.storage.put(path, bytes).await.expect("puts");
+                table.storage.uri(path)
+            }
             Some(name) => format!("file:///elsewhere/{name}"),
+        };
+        let manifest = match content {
+            Data => Manifest::Data,
+            _ => Manifest::Deletes,
         };
         foreign_commit(&table, vec![(manifest, file(content, uri, format, size))]).await;
         assert_eq!(rules(&table).await, [expected]);
     }
-}
-
-#[test]
-fn on_s3_another_spelling_of_the_scheme_is_named() {
-    let rules = |location: &str, uri: &str| {
-        let mut found = Found::default();
-        scheme(location, uri, &mut found);
-        found.broken.iter().map(|broken| broken.rule).collect::<Vec<_>>()
-    };
-    assert_eq!(rules("s3://bucket/lake/t", "s3a://bucket/lake/t/data/x.parquet"), [Rule::Scheme]);
-    assert_eq!(rules("s3://bucket/lake/t", "s3://bucket/lake/t/data/x.parquet"), []);
-    assert_eq!(rules("file:///lake/t", "file:///lake/t/data/x.parquet"), []);
+    broken
 }
