@@ -187,7 +187,7 @@ fn plan(state: &State, change: &TableChange, options: &TableOptions) -> Result<P
     if let Some(wanted) = &change.schema {
         table_schema = schema::evolve(&head.schema, wanted)?;
         if table_schema != head.schema {
-            metadata.schema_string = schema::render(&table_schema);
+            metadata.schema_string = schema::extended(&metadata.schema_string, &table_schema)?;
             metadata_changes = true;
         }
     }

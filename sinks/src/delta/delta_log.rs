@@ -251,6 +251,11 @@ pub(super) async fn read_entries(
 }
 
 impl DeltaLog {
+    /// The schema as the log has it, types and all.
+    pub(super) fn schema_string(&self) -> &str {
+        &self.state.metadata().schema_string
+    }
+
     fn new(storage: &Storage, options: TableOptions, state: State) -> Self {
         Self {
             storage: storage.clone(),

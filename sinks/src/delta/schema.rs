@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::actions::Metadata;
 use super::partitions;
+use crate::catalog::glue::{CatalogColumn, hive_type};
 use crate::table::field_ids;
 use crate::{Error, Result};
 
@@ -43,15 +44,52 @@ pub(super) fn widest(column_type: &ColumnType) -> ColumnType {
 
 /// Whether a zone-less timestamp occurs anywhere in the schema.
 pub(super) fn has_zoneless(schema: &TableSchema) -> bool {
-    fn within(column_type: &ColumnType) -> bool {
-        match column_type {
-            ColumnType::Timestamp => true,
-            ColumnType::List(element) => within(element),
-            ColumnType::Struct(fields) => fields.iter().any(|(_, field)| within(field)),
-            _ => false,
-        }
+    schema.columns.iter().any(|column| is_zoneless(&column.column_type))
+}
+
+fn is_zoneless(column_type: &ColumnType) -> bool {
+    match column_type {
+        ColumnType::Timestamp => true,
+        ColumnType::List(element) => is_zoneless(element),
+        ColumnType::Struct(fields) => fields.iter().any(|(_, field)| is_zoneless(field)),
+        _ => false,
     }
-    schema.columns.iter().any(|column| within(&column.column_type))
+}
+
+/// The columns of a `schemaString` as Glue shows them: types are the log's own, where others may
+/// have integers that are narrower than those we read them as. `None` where there is a zone-less
+/// timestamp: what that has to be called there, nobody documents.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn catalog_columns(schema: &str) -> Result<Option<Vec<CatalogColumn>>> {
+    let mut columns = Vec::new();
+    for field in parsed(schema)?.fields {
+        if is_zoneless(&parse_type(&field.name, &field.data_type)?) {
+            return Ok(None);
+        }
+        let hive_type = in_hive(&field.name, &field.data_type)?;
+        let (comment, parameters) = (None, Vec::new());
+        columns.push(CatalogColumn { name: field.name, hive_type, comment, parameters });
+    }
+    Ok(Some(columns))
+}
+
+fn in_hive(name: &str, data_type: &Json) -> Result<String> {
+    Ok(match (data_type.as_str(), data_type["type"].as_str()) {
+        (Some("byte"), _) => "tinyint".to_owned(),
+        (Some("short"), _) => "smallint".to_owned(),
+        (_, Some("array")) => format!("array<{}>", in_hive(name, &data_type["elementType"])?),
+        (_, Some("struct")) => {
+            let fields = data_type["fields"].as_array().into_iter().flatten();
+            let field = |field: &Json| {
+                let name = field["name"].as_str().unwrap_or_default().to_lowercase();
+                Ok(format!("{name}:{}", in_hive(&name, &field["type"])?))
+            };
+            format!("struct<{}>", fields.map(field).collect::<Result<Vec<_>>>()?.join(","))
+        }
+        _ => hive_type(&parse_type(name, data_type)?),
+    })
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,9 +138,39 @@ fn type_json(column_type: &ColumnType) -> Json {
     }
 }
 
-/// `schemaString` of a table's metadata.
+fn parsed(schema: &str) -> Result<StructJson> {
+    serde_json::from_str(schema)
+        .map_err(|e| Error::corrupt("the table's schema is not readable").with_source(e))
+}
+
+/// `schemaString` of a new table's metadata.
 pub(super) fn render(schema: &TableSchema) -> String {
-    let fields = schema.columns.iter().map(|column| {
+    let schema = StructJson { kind: "struct".to_owned(), fields: fields(schema).collect() };
+    text(&schema)
+}
+
+/// The `schemaString` of a table that gets columns at its end. What it says of those that it has
+/// stays, be it a type that we read as a wider one or what others have noted; but nothing in it is
+/// NOT NULL any more, as rows of ours may have nothing there.
+///
+/// # Errors
+/// When the one that it has cannot be read.
+pub(super) fn extended(stored: &str, schema: &TableSchema) -> Result<String> {
+    let mut known = parsed(stored)?;
+    for (position, field) in fields(schema).enumerate() {
+        match known.fields.get_mut(position) {
+            Some(known) => {
+                known.nullable = true;
+                known.metadata.extend(field.metadata);
+            }
+            None => known.fields.push(field),
+        }
+    }
+    Ok(text(&known))
+}
+
+fn fields(schema: &TableSchema) -> impl Iterator<Item = FieldJson> {
+    schema.columns.iter().map(|column| {
         let mut metadata = Map::new();
         metadata.insert(ID.to_owned(), json!(column.id));
         if column.source_name != column.name {
@@ -114,9 +182,11 @@ pub(super) fn render(schema: &TableSchema) -> String {
             nullable: true,
             metadata,
         }
-    });
-    let schema = StructJson { kind: "struct".to_owned(), fields: fields.collect() };
-    serde_json::to_string(&schema).expect("a schema of plain strings is JSON")
+    })
+}
+
+fn text(schema: &StructJson) -> String {
+    serde_json::to_string(schema).expect("a schema of plain strings is JSON")
 }
 
 fn parse_type(name: &str, data_type: &Json) -> Result<ColumnType> {
@@ -167,9 +237,7 @@ fn parse_decimal(text: &str) -> Option<ColumnType> {
 
 /// The schema that a table's metadata tells. Columns that others made get the next free ids.
 pub(super) fn parse(metadata: &Metadata) -> Result<TableSchema> {
-    let parsed: StructJson = serde_json::from_str(&metadata.schema_string)
-        .map_err(|e| Error::corrupt("the table's schema is not readable").with_source(e))?;
-    let columns = parsed.fields.into_iter().map(|field| {
+    let columns = parsed(&metadata.schema_string)?.fields.into_iter().map(|field| {
         if let Some(key) = field.metadata.keys().find(|key| is_constraint(key)) {
             return Err(Error::invalid(format!(
                 "column `{}` has `{key}`, which Lakebed cannot honour: drop it or use another table",
@@ -285,5 +353,74 @@ mod tests {
         assert!(evolve(&bronze, &wanted).is_err());
         wanted.columns.remove(0);
         assert!(evolve(&bronze, &wanted).is_err());
+    }
+
+    /// A table that another engine has added columns to.
+    fn with_theirs() -> (String, TableSchema) {
+        let ours = storage_schema(&lakebed_schemas::bronze::schema());
+        let mut stored: Json = serde_json::from_str(&render(&ours)).expect("JSON");
+        let fields = stored["fields"].as_array_mut().expect("fields");
+        let note = json!({"comment": "how many"});
+        for (name, of) in [
+            ("small", json!("short")),
+            ("tiny", json!("byte")),
+            ("many", json!({"type": "array", "elementType": "short", "containsNull": true})),
+        ] {
+            fields.push(json!({"name": name, "type": of, "nullable": false, "metadata": note}));
+        }
+        let mut metadata = metadata(&ours);
+        metadata.schema_string = stored.to_string();
+        let read = parse(&metadata).expect("parses");
+        (metadata.schema_string, read)
+    }
+
+    #[test]
+    fn narrow_integers_of_others_are_called_in_glue_what_they_are() {
+        let (stored, read) = with_theirs();
+        assert_eq!(read.columns[read.columns.len() - 3].column_type, ColumnType::Int);
+        let columns = catalog_columns(&stored).expect("reads").expect("columns");
+        let tail: Vec<(&str, &str)> = columns[columns.len() - 3..]
+            .iter()
+            .map(|column| (column.name.as_str(), column.hive_type.as_str()))
+            .collect();
+        assert_eq!(tail, [("small", "smallint"), ("tiny", "tinyint"), ("many", "array<smallint>")]);
+        let headers = columns.iter().find(|column| column.name == "headers").expect("headers");
+        assert_eq!(headers.hive_type, "array<struct<key:string,value:binary>>");
+    }
+
+    #[test]
+    fn what_the_log_says_of_others_columns_outlives_a_column_of_ours() {
+        let (stored, read) = with_theirs();
+        let mut wanted = read.clone();
+        let (name, column_type) = ("extra".to_owned(), ColumnType::Text);
+        wanted.columns.push(Column { source_name: "Extra".into(), name, column_type, id: 0 });
+        let evolved = field_ids::assign(&read, &wanted, 0);
+
+        let extended = extended(&stored, &evolved).expect("extends");
+
+        let schema: Json = serde_json::from_str(&extended).expect("JSON");
+        let fields = schema["fields"].as_array().expect("fields");
+        let [small, _, _, extra] = &fields[fields.len() - 4..] else { panic!("{schema}") };
+        assert_eq!((&small["type"], &small["nullable"]), (&json!("short"), &json!(true)));
+        assert_eq!(small["metadata"]["comment"], "how many");
+        assert_eq!(extra["metadata"][SOURCE_NAME], "Extra");
+        let again = Metadata { schema_string: extended, ..metadata(&evolved) };
+        assert_eq!(parse(&again).expect("parses"), evolved);
+    }
+
+    #[test]
+    fn a_zoneless_timestamp_is_found_wherever_it_stands() {
+        let columns = |of: ColumnType| {
+            let column =
+                Column { name: "x".into(), source_name: "x".into(), column_type: of, id: 1 };
+            let schema = TableSchema { columns: vec![column], ..TableSchema::default() };
+            let columns = catalog_columns(&render(&schema)).expect("reads");
+            assert_eq!(columns.is_none(), has_zoneless(&schema));
+            columns
+        };
+        use ColumnType::{List, Struct, Timestamp, TimestampTz};
+        assert_eq!(columns(Timestamp), None);
+        assert_eq!(columns(List(Box::new(Struct(vec![("t".into(), Timestamp)])))), None);
+        assert_ne!(columns(List(Box::new(Struct(vec![("t".into(), TimestampTz)])))), None);
     }
 }

@@ -13,7 +13,7 @@ use super::metadata;
 use super::pointer::{Located, Swapped};
 use super::state::Reader;
 use crate::catalog::glue::{
-    CatalogColumn, Changed, GlueTable, iceberg_input, metadata_location, version_id,
+    CatalogColumn, Changed, GlueTable, hive_type, iceberg_input, metadata_location, version_id,
 };
 use crate::storage::Storage;
 use crate::{Error, Result};
@@ -160,7 +160,7 @@ fn columns(metadata: &TableMetadata) -> Result<Vec<CatalogColumn>> {
     let column = |field: &iceberg::spec::NestedFieldRef| {
         Ok(CatalogColumn {
             name: field.name.clone(),
-            column_type: column_type(&field.field_type, &field.name)?,
+            hive_type: hive_type(&column_type(&field.field_type, &field.name)?),
             comment: field.doc.clone(),
             parameters: vec![
                 ("iceberg.field.id", field.id.to_string()),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_glue::types::Column;
-use lakebed_schemas::column::{ColumnType, TableSchema};
+use lakebed_schemas::column::ColumnType;
 
 use crate::{Error, Result};
 
@@ -15,23 +15,12 @@ const COMMENT_MAX: usize = 255;
 pub(crate) struct CatalogColumn {
     /// Its name.
     pub(crate) name: String,
-    /// Its type.
-    pub(crate) column_type: ColumnType,
+    /// Its type, as Hive spells it.
+    pub(crate) hive_type: String,
     /// What there is to say of it; of any length.
     pub(crate) comment: Option<String>,
     /// Parameters of ours.
     pub(crate) parameters: Vec<(&'static str, String)>,
-}
-
-/// The columns of a schema, with nothing said of them.
-pub(crate) fn plain(schema: &TableSchema) -> Vec<CatalogColumn> {
-    let column = |column: &lakebed_schemas::column::Column| CatalogColumn {
-        name: column.name.clone(),
-        column_type: column.column_type.clone(),
-        comment: None,
-        parameters: Vec::new(),
-    };
-    schema.columns.iter().map(column).collect()
 }
 
 /// Columns for an entry. What others have said of a column of the same name stays: its comment, and
@@ -63,7 +52,7 @@ pub(super) fn to_glue(columns: &[CatalogColumn], existing: &[Column]) -> Result<
         );
         let built = Column::builder()
             .name(&name)
-            .r#type(hive_type(&column.column_type))
+            .r#type(&column.hive_type)
             .set_comment(comment.map(within_bounds))
             .set_parameters((!parameters.is_empty()).then_some(parameters))
             .build();
@@ -82,7 +71,7 @@ fn within_bounds(comment: &str) -> String {
 }
 
 /// The type as Hive spells it. Both kinds of timestamp are one there.
-pub(super) fn hive_type(column_type: &ColumnType) -> String {
+pub(crate) fn hive_type(column_type: &ColumnType) -> String {
     match column_type {
         ColumnType::Boolean => "boolean".to_owned(),
         ColumnType::Int => "int".to_owned(),
@@ -111,7 +100,7 @@ mod tests {
     fn column(name: &str, comment: Option<&str>) -> CatalogColumn {
         CatalogColumn {
             name: name.to_owned(),
-            column_type: ColumnType::Long,
+            hive_type: "bigint".to_owned(),
             comment: comment.map(str::to_owned),
             parameters: vec![("iceberg.field.id", "7".to_owned())],
         }

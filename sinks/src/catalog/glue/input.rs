@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use aws_sdk_glue::types::{SerDeInfo, StorageDescriptor, Table, TableInput};
-use lakebed_schemas::column::{ColumnType, TableSchema};
 
 use super::columns::{self, CatalogColumn};
 use crate::{Error, Result};
@@ -79,24 +78,21 @@ pub(crate) fn delta_input(
     existing: Option<&Table>,
     name: &str,
     location: &str,
-    schema: Option<&TableSchema>,
+    columns: Option<&[CatalogColumn]>,
 ) -> Result<TableInput> {
     let mut parameters = foreign_parameters(existing);
     for (key, value) in [("EXTERNAL", "TRUE"), (TABLE_TYPE, "DELTA"), (PROVIDER, "delta")] {
         parameters.insert(key.to_owned(), value.to_owned());
     }
-    let columns = match schema {
-        Some(schema) => columns::plain(schema),
-        None => vec![CatalogColumn {
-            name: "col".to_owned(),
-            column_type: ColumnType::List(Box::new(ColumnType::Text)),
-            comment: None,
-            parameters: Vec::new(),
-        }],
-    };
+    let placeholder = [CatalogColumn {
+        name: "col".to_owned(),
+        hive_type: "array<string>".to_owned(),
+        comment: None,
+        parameters: Vec::new(),
+    }];
     // With a slash at the end, as AWS's own example has it: a prefix of objects.
     let location = format!("{location}/");
-    let mut descriptor = with_columns(existing, &location, &columns)?;
+    let mut descriptor = with_columns(existing, &location, columns.unwrap_or(&placeholder))?;
     let mut serde = descriptor.serde_info.take().unwrap_or_else(|| SerDeInfo::builder().build());
     let mut named = serde.parameters.take().unwrap_or_default();
     named.insert("serialization.format".to_owned(), "1".to_owned());

@@ -19,7 +19,7 @@ use aws_sdk_glue::config::timeout::TimeoutConfig;
 use aws_sdk_glue::types::{DatabaseInput, Table, TableInput};
 
 pub use answer::Changed;
-pub(crate) use columns::CatalogColumn;
+pub(crate) use columns::{CatalogColumn, hive_type};
 pub(crate) use input::{delta_input, iceberg_input, is_delta, metadata_location};
 
 use crate::aws::Aws;

@@ -16,6 +16,7 @@ use crate::conformance::commits::change;
 use crate::conformance::fixture::{Fixture, delta, silver_schema};
 use crate::conformance::in_catalog::InCatalog;
 use crate::conformance::partitions::{Partitioned, rows_move_between_partitions};
+use crate::delta::registered::bring_in_step;
 use crate::log::{CommitOutcome, TableLog, TableOptions};
 use crate::storage::Storage;
 
@@ -162,18 +163,57 @@ async fn glue_is_told_until_it_listens_and_no_batch_fails_for_it() {
     }
     factory.columns_when(|told| told.iter().any(|(name, _)| name == "first")).await;
 
+    let throttled = Fault::Refused("ThrottlingException".to_owned(), 400);
     let faults = [
-        Fault::Refused("ThrottlingException".to_owned(), 400),
-        Fault::LostReply,
-        Fault::ForeignParameter,
+        vec![throttled.clone(), throttled.clone(), throttled],
+        vec![Fault::LostReply],
+        vec![Fault::ForeignParameter],
     ];
-    for (fault, n) in faults.into_iter().zip(1..) {
-        glue.push("UpdateTable", fault.clone());
+    for (faults, n) in faults.into_iter().zip(1..) {
+        for fault in faults {
+            glue.push("UpdateTable", fault);
+        }
         let name = format!("column_{n}");
         add(log.as_mut(), n, &name, ColumnType::Text).await;
         factory.columns_when(|told| told.iter().any(|(told, _)| *told == name)).await;
     }
     assert!(factory.entry().await["Parameters"]["touched"].is_string(), "theirs survives");
+}
+
+/// A process that has not been heard for a while tries again to tell what it knew.
+#[tokio::test]
+async fn an_older_schema_is_never_told_over_a_newer_one() {
+    let factory = Factory::new();
+    let table = Fixture::new(&factory);
+    drop(table.create(&silver_schema()).await);
+    let known = schema_string(&table, &factory).await;
+    let mut log = table.open().await;
+    add(log.as_mut(), 0, "first", ColumnType::Text).await;
+    add(log.as_mut(), 1, "second", ColumnType::Text).await;
+    let told = columns(&factory.entry().await);
+    assert_eq!(told.last().expect("columns").0, "second");
+
+    let options = factory.placed_of(&table).await;
+    let Entry::Glue(entry) = &options.catalog else { panic!("in Glue") };
+    let version = factory.entry().await["VersionId"].clone();
+    bring_in_step(entry, &table.storage, &options, &known).await.expect("in step");
+    assert_eq!(factory.entry().await["VersionId"], version, "nothing was changed");
+
+    // What the log has gone past, or what was never in it, does not stay.
+    factory.glue().await.edit(DATABASE, TABLE, |entry| {
+        let columns = entry["StorageDescriptor"]["Columns"].as_array_mut().expect("columns");
+        columns.pop();
+        columns.push(json!({ "Name": "of_a_former_table", "Type": "string" }));
+    });
+    bring_in_step(entry, &table.storage, &options, &known).await.expect("in step");
+    assert_eq!(columns(&factory.entry().await), told);
+}
+
+/// The schema as the newest entry of the log that has one tells it.
+async fn schema_string(table: &Fixture<'_>, factory: &Factory) -> String {
+    let options = factory.placed_of(table).await;
+    let log = crate::delta::open(&table.storage, &options).await.expect("opens");
+    log.expect("a table").schema_string().to_owned()
 }
 
 #[tokio::test]
