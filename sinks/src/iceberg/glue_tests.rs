@@ -183,12 +183,13 @@ async fn a_commit_is_one_look_up_and_one_update() {
     assert_eq!(glue.take_counts(), BTreeMap::from(calls));
     let counts = table.storage.counters().take();
     // Rows, deletes of the old row, a manifest of each, their list, the metadata.
-    assert_eq!((counts.puts, counts.lists, counts.heads), (6, 0, 0), "{counts:?}");
+    assert_eq!((counts.puts, counts.gets, counts.lists, counts.heads), (6, 0, 0, 0), "{counts:?}");
     // An empty commit: the list and the metadata.
     let mut idle = batch(4, &[]);
     idle.delta = delta(0, 4, 5);
     commit(&mut silver, idle).await;
-    assert_eq!(table.storage.counters().take().puts, 2);
+    let counts = table.storage.counters().take();
+    assert_eq!((counts.puts, counts.gets, counts.lists, counts.heads), (2, 0, 0, 0), "{counts:?}");
     let calls = [("GetTable".to_owned(), 1), ("UpdateTable".to_owned(), 1)];
     assert_eq!(glue.take_counts(), BTreeMap::from(calls));
 }
