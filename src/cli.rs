@@ -17,6 +17,7 @@ mod run;
 mod show;
 mod source_rules;
 mod status;
+mod table_rules;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -8,15 +8,14 @@ use lakebed_sinks::Format;
 use lakebed_sinks::catalog::Catalog;
 use lakebed_sinks::storage::{Probe, Storage};
 
-use super::lake::{self, Lake, Place};
-use super::{Failure, broker, next_move, print, reader_rules, registry_rules, source_rules};
+use super::lake::{self, Lake};
+use super::{
+    Failure, broker, next_move, print, reader_rules, registry_rules, source_rules, table_rules,
+};
 use crate::tables;
 
 /// Topics looked at more closely, at most: a wide pattern should not make this slow.
 const TOPICS_MAX: usize = 200;
-
-/// Files of a table that are opened, at most: what one writer has made is all of one kind.
-const FILES_MAX: usize = 1_000;
 
 /// What one look found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,40 +87,10 @@ pub(super) async fn check(config: &ResolvedConfig, args: &CheckArgs) -> Result<(
     if !args.all_tables && args.table.is_empty() {
         return everything(config).await;
     }
-    let lake = Lake::open(config).await?;
-    let names = match args.all_tables {
-        true => lake.tables().await?.iter().map(ToString::to_string).collect(),
-        false => args.table.clone(),
-    };
-    let mut broken = 0;
-    for name in &names {
-        broken += usize::from(!profile(config, &lake, name).await?);
+    match args.all_tables {
+        true => table_rules::all(config).await,
+        false => table_rules::named(config, &args.table).await,
     }
-    match broken {
-        0 => print(&format!("Athena can query {} tables\n", names.len())),
-        _ => Err(Failure::runtime(format!("{broken} of {} tables break rules", names.len()))),
-    }
-}
-
-/// Says whether Athena and the readers of the configuration can query a table, and what is in their
-/// way.
-async fn profile(config: &ResolvedConfig, lake: &Lake, name: &str) -> Result<bool, Failure> {
-    let Place { path, storage, format, entry } = lake.find(name).await?;
-    let report = lakebed_sinks::profile::inspect(&storage, format, &entry, FILES_MAX).await?;
-    let (files, opened) = (report.files, report.opened);
-    let table =
-        format!("table `{path}` ({}, {opened} of {files} files opened)", lake::format_name(format));
-    let its = reader_rules::config_format(format);
-    let of_readers = report.not_for(its, &reader_rules::without_dead_rows(config, &path, its));
-    let broken: Vec<String> =
-        report.broken.iter().map(ToString::to_string).chain(of_readers).collect();
-    for broken in &broken {
-        print(&format!("BROKEN   {table}: {broken}\n"))?;
-    }
-    if broken.is_empty() {
-        print(&format!("ok       {table}\n"))?;
-    }
-    Ok(broken.is_empty())
 }
 
 async fn everything(config: &ResolvedConfig) -> Result<(), Failure> {

@@ -60,7 +60,8 @@ impl Lake {
         self.open_at(place, version).await
     }
 
-    async fn place(&self, path: &TablePath) -> Result<Option<Place>> {
+    /// Where a table lies; `None` if there is none.
+    pub(super) async fn place(&self, path: &TablePath) -> Result<Option<Place>> {
         let storage = self.storage.child(&path.relative());
         let entry = self.catalog.read_only_table(&path.database, &path.name);
         let format = match &entry {

@@ -1,4 +1,4 @@
-//! `show` and `status` on tables with deletes, in both formats.
+//! `show`, `status` and `check` on tables with deletes, in both formats.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -199,4 +199,67 @@ fn status_tells_rows_offsets_and_freshness_without_a_broker() {
         assert_eq!(silver["lag"], serde_json::Value::Null);
         assert_eq!(tables["bronze.public_orders"]["version"], serde_json::Value::Null);
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("folder");
+    for entry in std::fs::read_dir(from).expect("listed") {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).expect("entry");
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else {
+            std::fs::copy(&path, to.join(name)).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn check_of_all_tables_goes_on_after_one_that_cannot_be_read() {
+    let (folder, _) = made(Format::Iceberg, "iceberg");
+    let silver = folder.path().join("lake/silver");
+    std::fs::create_dir_all(silver.join("a_table_to_come/_lakebed")).expect("folder");
+    let check = || run(folder.path(), &["check", "--all-tables"]);
+    let good = "ok       table `silver.public_orders` (iceberg, 3 of 3 files opened)\n";
+    assert_eq!(check(), (0, format!("{good}Athena can query 1 tables\n"), String::new()));
+
+    std::fs::create_dir_all(silver.join("damaged/metadata")).expect("folder");
+    std::fs::write(silver.join("damaged/metadata/v1.metadata.json"), "{").expect("write");
+    for log in ["metadata", "_delta_log"] {
+        let inside = silver.join("of_two_kinds").join(log);
+        std::fs::create_dir_all(&inside).expect("folder");
+        std::fs::write(inside.join("x"), "").expect("write");
+    }
+
+    let (code, stdout, stderr) = check();
+
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!(lines.len(), 3, "{stdout}");
+    assert!(
+        lines[0].starts_with("BROKEN   table `silver.damaged` cannot be looked at: "),
+        "{stdout}"
+    );
+    assert!(lines[1].starts_with("BROKEN   table `silver.of_two_kinds` cannot "), "{stdout}");
+    assert_eq!(format!("{}\n", lines[2]), good);
+    assert_eq!((code, stderr.as_str()), (1, "error: 2 of 3 tables break rules\n"));
+}
+
+#[test]
+fn check_of_all_tables_names_a_copy_and_the_table_that_it_says_to_be() {
+    let (folder, _) = made(Format::Iceberg, "iceberg");
+    let silver = folder.path().join("lake/silver");
+    copy(&silver.join("public_orders"), &silver.join("copied"));
+
+    let (code, stdout, stderr) = run(folder.path(), &["check", "--all-tables"]);
+
+    let about = |table: &str| {
+        let start = format!("BROKEN   table `silver.{table}`");
+        stdout.lines().filter(|line| line.starts_with(&start)).collect::<Vec<_>>()
+    };
+    let copied = about("copied");
+    assert_eq!(copied.len(), 2, "{stdout}");
+    assert!(copied[0].contains("`location` of the metadata: `file://"), "{stdout}");
+    assert!(copied[1].contains(": another table lies at `file://"), "{stdout}");
+    let taken = about("public_orders");
+    assert!(taken.len() == 1 && taken[0].contains(": another table lies at `file://"), "{stdout}");
+    assert_eq!((code, stderr.as_str()), (1, "error: 2 of 2 tables break rules\n"));
 }
