@@ -16,6 +16,7 @@ use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::config::ResolvedConfig;
 use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::{Value, key_hash};
+use lakebed_sinks::conformance::taken::athena_takes_every_table;
 use lakebed_sinks::table::arrow_values::value_at;
 use lakebed_sinks::table::reader;
 use serde_json::json;
@@ -28,6 +29,9 @@ use super::replay::{Dice, Enough, Replay, Topics};
 
 /// Each topic goes to a table in each.
 pub(super) const FORMATS: [&str; 2] = ["iceberg", "delta"];
+
+/// Files of a table that are opened to look at their footers, at most.
+const FILES_OPENED_MAX: usize = 8;
 
 /// How long a run may take.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -298,6 +302,21 @@ impl Lake {
             assert!(!expected.is_empty(), "{path} is empty");
             assert_eq!(found, expected, "{path}");
         }
+    }
+}
+
+/// What a replay leaves are tables that Athena takes, wherever it was cut.
+impl Drop for Lake {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("runtime");
+        let lake = runtime.block_on(tables::open_lake(&self.config)).expect("lake");
+        let look = athena_takes_every_table(&lake.storage, FILES_OPENED_MAX);
+        let tables = runtime.block_on(look);
+        assert!(tables >= self.config.tables.len(), "{tables} tables");
     }
 }
 

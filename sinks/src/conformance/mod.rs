@@ -14,6 +14,7 @@ pub mod partitions;
 pub mod rewrites;
 pub mod rows;
 pub mod sweep;
+pub mod taken;
 pub mod truncate;
 pub mod upkeep;
 
