@@ -167,6 +167,9 @@ class Sts(Careless):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        if self.path.endswith("?delete"):
+            self.answer()
+            return
         asked = dict(parse_qsl(body))
         self.server.asked.append(asked)
         action = asked["Action"]
