@@ -11,6 +11,7 @@ mod connector_rules;
 mod demo;
 mod dlq;
 mod lake;
+mod profiles;
 mod reader_rules;
 mod registry_rules;
 mod run;

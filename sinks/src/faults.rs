@@ -73,6 +73,10 @@ impl TableLog for FaultyLog {
         self.inner.storage()
     }
 
+    fn check_writable(&self) -> Result<()> {
+        self.inner.check_writable()
+    }
+
     async fn refresh(&mut self) -> Result<bool> {
         self.inner.refresh().await
     }

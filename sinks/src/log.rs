@@ -233,6 +233,15 @@ pub trait TableLog: Send + Sync {
     /// table was looked for: a catalog may choose another.
     fn storage(&self) -> &Storage;
 
+    /// Refuses a table that takes no rows of ours, whatever they are, so that it is said before
+    /// there are any.
+    ///
+    /// # Errors
+    /// `Invalid`, naming what about the table is in the way.
+    fn check_writable(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes the head equal to the newest version in storage; says whether it moved.
     ///
     /// # Errors

@@ -18,16 +18,64 @@ pub enum Format {
     Delta,
 }
 
+impl Format {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Iceberg => "iceberg",
+            Self::Delta => "delta",
+        }
+    }
+
+    /// The format of the table at a place, by the folder that holds its log; `None` where there is
+    /// no table.
+    ///
+    /// # Errors
+    /// When storage does not answer, and `Corrupt` where there are two logs.
+    pub async fn at(storage: &Storage) -> Result<Option<Self>> {
+        let folders = storage.folders().await?;
+        let has = |name: &str| folders.iter().any(|folder| folder == name);
+        match (has("_delta_log"), has("metadata")) {
+            (true, false) => Ok(Some(Self::Delta)),
+            (false, true) => Ok(Some(Self::Iceberg)),
+            (false, false) => Ok(None),
+            (true, true) => Err(Error::corrupt(format!(
+                "`{}` holds the logs of a Delta and of an Iceberg table",
+                storage.location()
+            ))),
+        }
+    }
+
+    /// Refuses a place where there is a table of another format: each would take the other's files
+    /// for what is left over, and remove them.
+    async fn refuse_other(self, storage: &Storage, options: &TableOptions) -> Result<()> {
+        // Such a catalog has Iceberg tables alone, and knows where they lie.
+        if let Entry::Rest(_) = options.catalog {
+            return Ok(());
+        }
+        match Self::at(storage).await? {
+            Some(other) if other != self => Err(Error::invalid(format!(
+                "table `{}` is {}, not {}: correct `format`, or give the table another name",
+                storage.location(),
+                other.name(),
+                self.name()
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Opens the table at a place, or makes one with these columns if there is none.
 ///
 /// # Errors
-/// When storage does not answer, or what is there is not a table of ours.
+/// When storage does not answer, or what is there is not a table of ours, or of another format.
 pub async fn create_or_open(
     format: Format,
     storage: &Storage,
     options: &TableOptions,
     schema: &TableSchema,
 ) -> Result<Box<dyn TableLog>> {
+    format.refuse_other(storage, options).await?;
     Ok(match format {
         Format::Iceberg => {
             Box::new(IcebergLog::create_or_open(storage.clone(), options.clone(), schema).await?)
@@ -48,6 +96,7 @@ pub async fn open(
     storage: &Storage,
     options: &TableOptions,
 ) -> Result<Option<Box<dyn TableLog>>> {
+    format.refuse_other(storage, options).await?;
     Ok(match format {
         Format::Iceberg => {
             let log = IcebergLog::open(storage.clone(), options.clone()).await?;

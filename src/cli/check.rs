@@ -3,14 +3,14 @@
 use std::fmt;
 
 use clap::Args;
-use lakebed_schemas::config::{BadRecords, ResolvedConfig, Routed, TableFormat, TablePath, Topics};
-use lakebed_sinks::Format;
+use lakebed_schemas::config::{BadRecords, ResolvedConfig, Routed, Topics};
 use lakebed_sinks::catalog::Catalog;
 use lakebed_sinks::storage::{Probe, Storage};
 
-use super::lake::{self, Lake};
+use super::lake::Lake;
 use super::{
-    Failure, broker, next_move, print, reader_rules, registry_rules, source_rules, table_rules,
+    Failure, broker, next_move, print, profiles, reader_rules, registry_rules, source_rules,
+    table_rules,
 };
 use crate::tables;
 
@@ -50,7 +50,7 @@ impl Finding {
         Self::Note(what.into(), next.into())
     }
 
-    fn error(what: impl fmt::Display, error: &lakebed_sinks::Error) -> Self {
+    pub(super) fn error(what: impl fmt::Display, error: &lakebed_sinks::Error) -> Self {
         Self::problem(format!("{what}: {}", error.chain()), next_move(error.kind()))
     }
 }
@@ -88,8 +88,8 @@ pub(super) async fn check(config: &ResolvedConfig, args: &CheckArgs) -> Result<(
         return everything(config).await;
     }
     match args.all_tables {
-        true => table_rules::all(config).await,
-        false => table_rules::named(config, &args.table).await,
+        true => profiles::all(config).await,
+        false => profiles::named(config, &args.table).await,
     }
 }
 
@@ -142,7 +142,9 @@ async fn everything(config: &ResolvedConfig) -> Result<(), Failure> {
             report.tell(found)?;
             report.tell(databases(config, &lake).await)?;
             if reachable {
-                report.tell(each_table(config, &lake, &routed).await)?;
+                report.tell(
+                    table_rules::tables(config, &lake, &routed, cluster.as_ref().ok()).await,
+                )?;
             }
         }
     }
@@ -294,63 +296,6 @@ fn database(what: &str, found: Result<bool, lakebed_sinks::Error>, is_made: bool
             format!("there is no {what}"),
             "create it, or set `lake.catalog.create_databases: true`",
         ),
-    }
-}
-
-/// Whether the tables that are there can be gone on with.
-async fn each_table(config: &ResolvedConfig, lake: &Lake, routed: &[Routed]) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for table in routed {
-        let entry = &config.tables[table.entry];
-        let layers = [entry.bronze(&table.name), entry.silver(&table.name)];
-        for path in layers.into_iter().flatten() {
-            findings.push(one_table(lake, &path, entry.format).await);
-        }
-    }
-    findings
-}
-
-async fn one_table(lake: &Lake, path: &TablePath, configured: TableFormat) -> Finding {
-    match lake.table(path, None).await {
-        Err(error) => Finding::error(format!("table `{path}` cannot be opened"), &error),
-        Ok(None) => Finding::Ok(format!("table `{path}` is not there yet; `lakebed run` makes it")),
-        Ok(Some(table)) => {
-            let expected = match configured {
-                TableFormat::Iceberg => Format::Iceberg,
-                TableFormat::Delta => Format::Delta,
-            };
-            if table.format != expected {
-                return Finding::problem(
-                    format!(
-                        "table `{path}` is {}, not {}",
-                        lake::format_name(table.format),
-                        lake::format_name(expected)
-                    ),
-                    "correct `format`, or give the table another name",
-                );
-            }
-            let head = table.log.head();
-            let (rows, version) = (head.live_rows(), head.version);
-            refused_commits(lake, path).await.unwrap_or_else(|| {
-                Finding::Ok(format!("table `{path}`: version {version}, {rows} rows"))
-            })
-        }
-    }
-}
-
-/// What a REST catalog says against commits to a table. Of the others only a commit tells.
-async fn refused_commits(lake: &Lake, path: &TablePath) -> Option<Finding> {
-    let Catalog::Rest(rest) = lake.catalog() else { return None };
-    match rest.table(&path.database, &path.name).may_commit().await {
-        Ok(true) => None,
-        Ok(false) => Some(Finding::problem(
-            format!("the REST catalog does not let us commit to table `{path}`"),
-            "allow it there: to change the table, and its properties",
-        )),
-        Err(error) => Some(Finding::error(
-            format!("the REST catalog does not say whether we may commit to table `{path}`"),
-            &error,
-        )),
     }
 }
 

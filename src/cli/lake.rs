@@ -4,9 +4,7 @@ use lakebed_schemas::config::{ResolvedConfig, TablePath};
 use lakebed_sinks::catalog::{Catalog, Entry};
 use lakebed_sinks::log::{TableLog, TableOptions};
 use lakebed_sinks::storage::Storage;
-use lakebed_sinks::{Error, Format, Result};
-use object_store::ObjectStore;
-use object_store::path::Path;
+use lakebed_sinks::{Format, Result};
 
 use super::Failure;
 use crate::tables::{self, OpenLake};
@@ -60,6 +58,18 @@ impl Lake {
         self.open_at(place, version).await
     }
 
+    /// Opens the table of an entry as `lakebed run` does: in the configured format, whatever lies
+    /// there. `None` if there is no table and one may be made.
+    pub(super) async fn configured_table(
+        &self,
+        path: &TablePath,
+        format: Format,
+    ) -> Result<Option<OpenTable>> {
+        let storage = self.storage.child(&path.relative());
+        let entry = self.catalog.read_only_table(&path.database, &path.name);
+        self.open_at(Place { path: path.clone(), storage, format, entry }, None).await
+    }
+
     /// Where a table lies; `None` if there is none.
     pub(super) async fn place(&self, path: &TablePath) -> Result<Option<Place>> {
         let storage = self.storage.child(&path.relative());
@@ -68,7 +78,7 @@ impl Lake {
             Entry::Rest(table) if table.has_own_place() => {
                 table.exists().await?.then_some(Format::Iceberg)
             }
-            _ => format_at(&storage).await?,
+            _ => Format::at(&storage).await?,
         };
         Ok(format.map(|format| Place { path: path.clone(), storage, format, entry }))
     }
@@ -130,7 +140,7 @@ impl Lake {
         for database in &self.databases {
             let names = match &self.catalog {
                 Catalog::Rest(rest) if rest.chooses_places() => rest.tables(database).await?,
-                _ => folders(&self.storage.child(database)).await?,
+                _ => self.storage.child(database).folders().await?,
             };
             for name in names {
                 found.push(TablePath { database: database.clone(), name });
@@ -139,39 +149,4 @@ impl Lake {
         found.sort();
         Ok(found)
     }
-}
-
-/// What people call a format.
-pub(super) fn format_name(format: Format) -> &'static str {
-    match format {
-        Format::Iceberg => "iceberg",
-        Format::Delta => "delta",
-    }
-}
-
-/// The format of the table at this place, by the folder that holds its log.
-async fn format_at(storage: &Storage) -> Result<Option<Format>> {
-    let folders = folders(storage).await?;
-    let has = |name: &str| folders.iter().any(|folder| folder == name);
-    Ok(match (has("_delta_log"), has("metadata")) {
-        (true, false) => Some(Format::Delta),
-        (false, true) => Some(Format::Iceberg),
-        (false, false) => None,
-        (true, true) => {
-            return Err(Error::corrupt(format!(
-                "`{}` holds the logs of a Delta and of an Iceberg table",
-                storage.location()
-            )));
-        }
-    })
-}
-
-/// Names of the folders directly at a place.
-async fn folders(storage: &Storage) -> Result<Vec<String>> {
-    let store = storage.object_store();
-    let listed = store.list_with_delimiter(None).await.map_err(|error| {
-        Error::from_store(format!("could not list `{}`", storage.location()), error)
-    })?;
-    let name = |path: &Path| path.filename().map(str::to_owned);
-    Ok(listed.common_prefixes.iter().filter_map(name).collect())
 }

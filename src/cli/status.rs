@@ -10,7 +10,7 @@ use lakebed_schemas::position::TopicPartition;
 use lakebed_sinks::log::Head;
 use serde::Serialize;
 
-use super::lake::{self, Lake};
+use super::lake::Lake;
 use super::{Failure, Output, broker, print};
 
 /// What `status` takes.
@@ -37,6 +37,8 @@ struct TableStatus {
     /// `iceberg` or `delta`; null where there is no table yet.
     format: Option<String>,
     version: Option<i64>,
+    /// What it is partitioned by, as it would be configured; null where there is no table yet.
+    partition_by: Option<Vec<String>>,
     /// Rows that a reader sees.
     rows: Option<u64>,
     /// Rows that are deleted and still in their files.
@@ -76,7 +78,7 @@ pub(super) async fn status(config: &ResolvedConfig, args: StatusArgs) -> Result<
         match lake.table(path, None).await {
             Ok(None) => tables.push(missing(path)),
             Ok(Some(table)) => {
-                tables.push(of_head(path, lake::format_name(table.format), table.log.head()));
+                tables.push(of_head(path, table.format.name(), table.log.head()));
                 heads.push(table.log.head().checkpoint.clone());
             }
             Err(error) => {
@@ -134,6 +136,7 @@ fn missing(path: &TablePath) -> TableStatus {
         table: path.to_string(),
         format: None,
         version: None,
+        partition_by: None,
         rows: None,
         dead_rows: None,
         files: None,
@@ -156,9 +159,11 @@ fn of_head(path: &TablePath, format: &str, head: &Head) -> TableStatus {
         end: None,
         lag: None,
     });
+    let partition_by = head.schema.partition_by.iter().map(|field| field.configured().to_string());
     TableStatus {
         format: Some(format.to_owned()),
         version: Some(head.version),
+        partition_by: Some(partition_by.collect()),
         rows: Some(head.live_rows()),
         dead_rows: Some(head.files.values().map(|live| live.deleted.len()).sum()),
         files: Some(head.files.len()),
@@ -183,25 +188,40 @@ impl TableStatus {
     }
 }
 
-fn for_people(status: &Status) -> String {
-    let mut lines = vec![
-        ["table", "format", "version", "rows", "dead", "files", "size", "fresh", "lag"]
-            .map(str::to_owned),
-    ];
+/// Headings of the table for people; numbers stand between the first two columns and the last.
+const COLUMNS: [&str; 10] = [
+    "table",
+    "format",
+    "version",
+    "rows",
+    "dead",
+    "files",
+    "size",
+    "fresh",
+    "lag",
+    "partitioned by",
+];
+
+fn cells(table: &TableStatus) -> [String; 10] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    for table in &status.tables {
-        lines.push([
-            table.table.clone(),
-            or_dash(table.format.clone()),
-            or_dash(table.version.map(|n| n.to_string())),
-            or_dash(table.rows.map(|n| n.to_string())),
-            or_dash(table.dead_rows.map(|n| n.to_string())),
-            or_dash(table.files.map(|n| n.to_string())),
-            or_dash(table.bytes.map(size)),
-            or_dash(table.freshness_seconds.map(age)),
-            or_dash(table.lag.map(|n| n.to_string())),
-        ]);
-    }
+    let by = table.partition_by.as_ref().filter(|by| !by.is_empty());
+    [
+        table.table.clone(),
+        or_dash(table.format.clone()),
+        or_dash(table.version.map(|n| n.to_string())),
+        or_dash(table.rows.map(|n| n.to_string())),
+        or_dash(table.dead_rows.map(|n| n.to_string())),
+        or_dash(table.files.map(|n| n.to_string())),
+        or_dash(table.bytes.map(size)),
+        or_dash(table.freshness_seconds.map(age)),
+        or_dash(table.lag.map(|n| n.to_string())),
+        or_dash(by.map(|by| by.join(", "))),
+    ]
+}
+
+fn for_people(status: &Status) -> String {
+    let mut lines = vec![COLUMNS.map(str::to_owned)];
+    lines.extend(status.tables.iter().map(cells));
     let mut text = in_columns(&lines);
     text.push('\n');
     for table in &status.tables {
@@ -226,7 +246,7 @@ fn for_people(status: &Status) -> String {
     text
 }
 
-/// Lines up columns of text; numbers stand to the right.
+/// Lines up columns; numbers stand to the right.
 fn in_columns<const N: usize>(lines: &[[String; N]]) -> String {
     let mut text = String::new();
     let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
@@ -236,7 +256,7 @@ fn in_columns<const N: usize>(lines: &[[String; N]]) -> String {
             .iter()
             .enumerate()
             .map(|(at, cell)| match at {
-                0 | 1 => format!("{cell:<width$}", width = widths[at]),
+                at if at < 2 || at + 1 == N => format!("{cell:<width$}", width = widths[at]),
                 _ => format!("{cell:>width$}", width = widths[at]),
             })
             .collect();

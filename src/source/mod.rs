@@ -31,6 +31,7 @@ use tokio::sync::oneshot;
 pub use client::{client_config, metadata_client};
 pub use discovery::{LOOK_EVERY, Wanted};
 pub use kafka::{KafkaSource, SourceOptions};
+pub use view::KafkaView;
 
 /// One Kafka record.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ use super::{GroupOffset, View};
 
 /// A look at the cluster from the side. Connects when it is asked first: seldom, and only for
 /// partitions of which the tables know nothing.
-pub(super) struct KafkaView {
+pub struct KafkaView {
     kafka: Kafka,
     /// Topics that were there when the source was opened.
     known: BTreeSet<String>,
@@ -30,7 +30,8 @@ type Kept = Arc<Mutex<Option<BaseConsumer>>>;
 type Connect = fn(&Kafka) -> Result<BaseConsumer, String>;
 
 impl KafkaView {
-    pub(super) fn new(kafka: &Kafka, known: Vec<String>) -> Self {
+    /// `known` are the topics that are not new: see [`View::is_new`].
+    pub fn new(kafka: &Kafka, known: Vec<String>) -> Self {
         let known = known.into_iter().collect();
         Self { kafka: kafka.clone(), known, lookup: Kept::default(), group: Kept::default() }
     }

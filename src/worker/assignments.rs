@@ -55,9 +55,9 @@ impl Worker {
     ) -> Result<(), Error> {
         self.layers.refresh().await?;
         if self.policies.on_lost_table == OnLostTable::Halt
-            && let Some(reason) = self.layers.find_lost(partitions, view).await?
+            && let Some(lost) = self.layers.find_lost(partitions, view).await?
         {
-            self.halt(&reason, true);
+            self.halt(&lost.to_string(), true);
             return Ok(());
         }
         self.layers.decide_starts(partitions, view).await?;

@@ -5,6 +5,7 @@
 
 mod beginnings;
 mod facts;
+mod opening;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use lakebed_schemas::bronze;
 use lakebed_schemas::column::TableSchema;
 use lakebed_schemas::config::{Mode, Start};
-use lakebed_schemas::partition::{PartitionBy, is_as_configured};
+use lakebed_schemas::partition::PartitionBy;
 use lakebed_schemas::position::{Checkpoint, NextOffset, TopicPartition};
 use lakebed_sinks::catalog::Entry;
 use lakebed_sinks::log::{Head, TableLog, TableOptions};
@@ -23,6 +24,9 @@ use lakebed_sinks::table::upsert::UpsertTable;
 use lakebed_sinks::table::{WriteOptions, Written};
 use lakebed_sinks::{Error, ErrorKind, Format};
 use tracing::warn;
+
+pub use beginnings::find_lost;
+pub use opening::{Refusal, check_partitions};
 
 use super::kept_rows::KeptFile;
 use super::schema_texts::SchemaTexts;
@@ -144,7 +148,7 @@ impl Layers {
                 let (storage, options) = (&place.storage, table_options(&self.options, place));
                 let log = lakebed_sinks::open(self.options.format, storage, &options).await?;
                 if let Some(log) = log {
-                    check_partitions(place, log.head(), &self.options.partition_by)?;
+                    check_partitions(&place.name, log.head(), &self.options.partition_by)?;
                     self.silver = Some(open_silver(log, self.options.mode).await?);
                 }
             }
@@ -364,7 +368,7 @@ impl Layers {
         };
         let log = create_or_open(&self.options, place, schema).await?;
         // Another member of the group may have been quicker, with another configuration.
-        check_partitions(place, log.head(), &self.options.partition_by)?;
+        check_partitions(&place.name, log.head(), &self.options.partition_by)?;
         self.silver = Some(open_silver(log, self.options.mode).await?);
         Ok(())
     }
@@ -425,25 +429,6 @@ async fn create_or_open(
 async fn open_silver(log: Box<dyn TableLog>, mode: Mode) -> Result<UpsertTable, Error> {
     let options = WriteOptions { mode, ..WriteOptions::default() };
     UpsertTable::open(log, options).await
-}
-
-/// Refuses to write a table that is not partitioned as configured.
-fn check_partitions(place: &LayerPlace, head: &Head, wanted: &[PartitionBy]) -> Result<(), Error> {
-    if is_as_configured(&head.schema, wanted) {
-        return Ok(());
-    }
-    let said = |texts: Vec<String>| match texts.is_empty() {
-        true => "nothing".to_owned(),
-        false => format!("`{}`", texts.join("`, `")),
-    };
-    let is = said(head.schema.partition_by.iter().map(|f| f.configured().to_string()).collect());
-    let wanted = said(wanted.iter().map(ToString::to_string).collect());
-    Err(Error::invalid(format!(
-        "table `{}` is partitioned by {is}, `partition_by` says {wanted}: put `partition_by` back, or \
-         build the table anew under another name (an Iceberg table may also be given other \
-         partitions by an engine that can, such as Spark, while nothing writes to it)",
-        place.name
-    )))
 }
 
 fn outcome_of(error: &Error) -> Outcome {

@@ -43,7 +43,7 @@ use intake::{Intake, Taken};
 use waiting::{Pushed, Waiting};
 
 pub(crate) use epochs::stamp_as_noted;
-pub use layers::{LayerOptions, LayerPlace, Layers};
+pub use layers::{LayerOptions, LayerPlace, Layers, Refusal, check_partitions, find_lost};
 pub use messages::{Command, Report};
 pub use open_batch::{BatchLimits, OpenBatch};
 pub use schema_texts::SchemaTexts;

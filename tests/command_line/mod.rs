@@ -1,5 +1,6 @@
 //! The built program as its users meet it: what it prints, and its exit codes.
 
+mod going_on;
 mod tables;
 
 use std::path::Path;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use lakebed_schemas::column::{Column, ColumnType, TableSchema};
+use lakebed_schemas::partition::PartitionField;
 use lakebed_schemas::position::{CheckpointDelta, TopicPartition};
 use lakebed_schemas::value::Value;
 use lakebed_sinks::Format;
@@ -14,10 +15,11 @@ use lakebed_sinks::table::{KeyChange, UpsertBatch, WriteOptions, Written};
 
 use super::{config, folder_with, run};
 
-const FORMATS: [(Format, &str); 2] = [(Format::Iceberg, "iceberg"), (Format::Delta, "delta")];
-const TOPIC: &str = "shop.public.orders";
+pub(super) const FORMATS: [(Format, &str); 2] =
+    [(Format::Iceberg, "iceberg"), (Format::Delta, "delta")];
+pub(super) const TOPIC: &str = "shop.public.orders";
 
-fn schema() -> TableSchema {
+fn schema(partition_by: Vec<PartitionField>) -> TableSchema {
     let columns = [
         ("id", ColumnType::Long),
         ("name", ColumnType::Text),
@@ -34,7 +36,7 @@ fn schema() -> TableSchema {
     TableSchema {
         columns: columns.into_iter().map(column).collect(),
         key: vec!["id".to_owned()],
-        partition_by: Vec::new(),
+        partition_by,
     }
 }
 
@@ -54,7 +56,7 @@ fn change(id: i64, row: Option<(&str, i128)>) -> KeyChange {
 }
 
 /// Three rows, then one changed and one deleted: versions before and after.
-async fn make(lake: &Path, format: Format) -> [i64; 2] {
+async fn make(lake: &Path, format: Format, partition_by: Vec<PartitionField>) -> [i64; 2] {
     let place = lake.join("silver/public_orders");
     let place = place.to_str().expect("UTF-8");
     let storage = Storage::open(place, &S3Options::default()).expect("storage");
@@ -66,7 +68,8 @@ async fn make(lake: &Path, format: Format) -> [i64; 2] {
         catalog: Default::default(),
         mode: Default::default(),
     };
-    let log = lakebed_sinks::create_or_open(format, &storage, &options, &schema()).await;
+    let schema = schema(partition_by);
+    let log = lakebed_sinks::create_or_open(format, &storage, &options, &schema).await;
     let log = log.expect("created");
     let mut table = UpsertTable::open(log, WriteOptions::default()).await.expect("opened");
     let batches = [
@@ -101,9 +104,18 @@ fn made(format: Format, name: &str) -> (tempfile::TempDir, [i64; 2]) {
     let text =
         config("127.0.0.1:1", &[TOPIC]).replace("format: iceberg", &format!("format: {name}"));
     let folder = folder_with(&text);
-    let runtime = tokio::runtime::Runtime::new().expect("runtime");
-    let versions = runtime.block_on(make(&folder.path().join("lake"), format));
+    let versions = make_in(folder.path(), format, Vec::new());
     (folder, versions)
+}
+
+/// The silver table of [`TOPIC`] in the lake of a folder: its versions.
+pub(super) fn make_in(
+    folder: &Path,
+    format: Format,
+    partition_by: Vec<PartitionField>,
+) -> [i64; 2] {
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
+    runtime.block_on(make(&folder.join("lake"), format, partition_by))
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn of_s3(method: &str) -> &'static [&'static str] {
         "put" | "put_opts" => &["PutObject"],
         "put_multipart" => &["PutObject", "AbortMultipartUpload"],
         "get" | "get_range" | "head" => &["GetObject"],
-        "list" | "list_with_offset" => &["ListBucket"],
+        "list" | "list_with_delimiter" | "list_with_offset" => &["ListBucket"],
         "delete" => &["DeleteObject"],
         // No request.
         "clone" => &[],

@@ -186,6 +186,10 @@ def test_other_partitions_than_the_table_has_are_refused(made, lakebed, kind):
     config = {**made.config, "tables": [dict(said) for said in made.config["tables"]]}
     config["tables"] = [said for said in config["tables"] if said["name"] == f"identity_{kind}"]
     config["tables"][0]["partition_by"] = ["region"]
+    refused = "is partitioned by `region`, `flag`, `partition_by` says `region`"
+    checked = lakebed.run(["check"], config)
+    assert checked.returncode == 1, checked.stdout + checked.stderr
+    assert f"PROBLEM  table `silver.identity_{kind}` {refused}" in checked.stdout
     ran = lakebed.run(["run", "--until-caught-up"], config)
     assert ran.returncode == 3, ran.stderr[-3000:]
-    assert "is partitioned by `region`, `flag`, `partition_by` says `region`" in ran.stderr
+    assert refused in ran.stderr

@@ -89,7 +89,6 @@ impl GluePointer {
         metadata: &TableMetadata,
         bytes: Vec<u8>,
     ) -> Result<Swapped> {
-        self.refuse_occupied(storage).await?;
         let first = locate(0, Uuid::new_v4());
         storage.put(&first.path, bytes).await?;
         let uri = storage.uri(&first.path);
@@ -102,9 +101,8 @@ impl GluePointer {
         })
     }
 
-    /// Refuses a place where a table has versions that Glue knows nothing of: a new one there would
-    /// hide its rows. What an attempt to create one has left behind has no rows.
-    async fn refuse_occupied(&self, storage: &Storage) -> Result<()> {
+    /// See [`super::pointer::Pointer::refuse_occupied`].
+    pub(super) async fn refuse_occupied(&self, storage: &Storage) -> Result<()> {
         let listed = storage.list(FOLDER.trim_end_matches('/')).await?;
         let version = |path: &str| version_of(path).or_else(|| filesystem::version_of(path));
         let taken = listed.iter().find(|entry| version(&entry.path).is_some_and(|n| n > 0));

@@ -89,13 +89,20 @@ impl IcebergLog {
     ///
     /// # Errors
     /// When storage does not answer, `Invalid` for a table that Lakebed does not read (format
-    /// version, types, equality deletes, another sink's progress), `Corrupt` where what is stored
-    /// contradicts itself.
+    /// version, types, equality deletes, another sink's progress, one that its catalog does not
+    /// have), `Corrupt` where what is stored contradicts itself.
     pub async fn open(storage: Storage, options: TableOptions) -> Result<Option<Self>> {
         let pointer = Pointer::of(&options.catalog);
         let verified = Moment::now();
         let storage = pointer.place(&storage).await?;
-        let Some(newest) = pointer.newest(&storage).await? else { return Ok(None) };
+        let newest = match pointer.newest(&storage).await? {
+            Some(newest) => newest,
+            None => match pointer.refuse_occupied(&storage).await {
+                Ok(()) => return Ok(None),
+                // Unless somebody has just made it.
+                Err(refused) => pointer.newest(&storage).await?.ok_or(refused)?,
+            },
+        };
         let log = Self::load(storage, options, pointer, newest, verified, false).await?;
         if log.pointer.creates_in_steps() && metadata::is_half_made(&log.state.metadata) {
             return Ok(None);
@@ -241,6 +248,10 @@ impl TableLog for IcebergLog {
 
     fn storage(&self) -> &Storage {
         &self.storage
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        metadata::check_writable(&self.state.metadata)
     }
 
     async fn refresh(&mut self) -> Result<bool> {

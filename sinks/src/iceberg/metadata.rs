@@ -175,9 +175,19 @@ pub(super) fn spec(metadata: &TableMetadata, id: i32) -> Result<&PartitionSpec> 
 }
 
 /// Whether we can write files of the table's newest partition spec.
-pub(super) fn is_writable(metadata: &TableMetadata) -> bool {
+///
+/// # Errors
+/// `Invalid` if not.
+pub(super) fn check_writable(metadata: &TableMetadata) -> Result<()> {
     let spec = metadata.default_partition_spec();
-    partition_spec::fields(spec, metadata.current_schema()).is_some()
+    if partition_spec::fields(spec, metadata.current_schema()).is_some() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "table `{}`: its partition spec is not one that Lakebed writes: transforms of top-level \
+         columns, none of floating point",
+        metadata.location()
+    )))
 }
 
 /// What the next version changes.

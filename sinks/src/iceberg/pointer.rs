@@ -195,7 +195,22 @@ impl Pointer {
         Ok((newest != *base).then_some(newest))
     }
 
-    /// Makes the first version of a table; what there is afterwards tells whether it was ours.
+    /// Refuses a place where a table has versions that the catalog knows nothing of: a new one
+    /// there would hide its rows. What an attempt to create one has left behind has no rows.
+    ///
+    /// # Errors
+    /// `Invalid` if so, and when storage does not answer.
+    pub(super) async fn refuse_occupied(&self, storage: &Storage) -> Result<()> {
+        match self {
+            // What lies there is the table.
+            Self::Filesystem => Ok(()),
+            Self::Glue(pointer) => pointer.refuse_occupied(storage).await,
+            Self::Rest(pointer) => pointer.refuse_occupied(storage).await,
+        }
+    }
+
+    /// Makes the first version of a table, where [`Self::refuse_occupied`] has seen none; what there
+    /// is afterwards tells whether it was ours.
     ///
     /// # Errors
     /// When nothing can have been made.

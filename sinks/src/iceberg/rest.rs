@@ -141,7 +141,6 @@ impl RestPointer {
                 false => Ok(Swapped::Done),
             };
         }
-        self.refuse_occupied(storage).await?;
         let staged = match self.table.create(&self.new_table(created, true)?).await {
             Ok(Changed::Done(staged)) => staged,
             Ok(Changed::Conflict) => return Ok(Swapped::Conflict),
@@ -234,9 +233,8 @@ impl RestPointer {
         Ok(table)
     }
 
-    /// Refuses a place where a table has versions that the catalog knows nothing of: a new one
-    /// there would hide its rows. What an attempt to create one has left behind has no rows.
-    async fn refuse_occupied(&self, storage: &Storage) -> Result<()> {
+    /// See [`super::pointer::Pointer::refuse_occupied`].
+    pub(super) async fn refuse_occupied(&self, storage: &Storage) -> Result<()> {
         if self.table.has_own_place() {
             return Ok(());
         }

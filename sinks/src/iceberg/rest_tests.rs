@@ -322,6 +322,8 @@ async fn refusals_halt_with_what_to_do() {
     assert!(gone.to_string().contains("is gone"), "{gone}");
     let forgotten = factory.create(&table).await.expect_err("rows are there");
     assert_eq!(forgotten.kind(), ErrorKind::Invalid);
+    let unseen = factory.open(&table).await.expect_err("not a table that is still to be made");
+    assert_eq!(unseen.to_string(), forgotten.to_string());
     assert!(forgotten.to_string().contains("does not have"), "{forgotten}");
 }
 

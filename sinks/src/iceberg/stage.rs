@@ -92,12 +92,8 @@ pub(super) fn check(state: &State, change: &TableChange) -> Result<()> {
             ));
         }
     }
-    if !change.added.is_empty() && !metadata::is_writable(&state.metadata) {
-        return refused(
-            "its partition spec is not one that Lakebed writes: transforms of top-level columns, \
-             none of floating point"
-                .into(),
-        );
+    if !change.added.is_empty() {
+        metadata::check_writable(&state.metadata)?;
     }
     let mut paths = HashSet::new();
     for file in &change.added {

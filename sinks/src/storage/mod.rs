@@ -397,6 +397,19 @@ impl Storage {
         Ok(listed.iter().map(|meta| self.entry(meta)).collect())
     }
 
+    /// Names of the folders directly at this location.
+    ///
+    /// # Errors
+    /// When storage does not answer.
+    pub async fn folders(&self) -> Result<Vec<String>> {
+        self.counters.lists.fetch_add(1, Ordering::Relaxed);
+        let listed = self.store.list_with_delimiter(Some(&self.full(""))).await;
+        let listed = listed
+            .map_err(|e| Error::from_store(format!("could not list `{}`", self.location), e))?;
+        let name = |path: &Path| path.filename().map(str::to_owned);
+        Ok(listed.common_prefixes.iter().filter_map(name).collect())
+    }
+
     /// Every object below a folder whose name sorts after `after` (relative to the location).
     ///
     /// # Errors

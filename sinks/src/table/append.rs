@@ -24,11 +24,20 @@ pub struct AppendTable {
 }
 
 impl AppendTable {
+    /// Refuses a table to which no rows can be added.
+    ///
+    /// # Errors
+    /// `Invalid`, naming what is in the way.
+    pub fn check(log: &dyn TableLog) -> Result<()> {
+        log.check_writable()
+    }
+
     /// Takes over a table whose log has just been opened.
     ///
     /// # Errors
-    /// Never today; the signature is that of [`super::upsert::UpsertTable::open`].
+    /// As [`Self::check`].
     pub async fn open(log: Box<dyn TableLog>, options: WriteOptions) -> Result<Self> {
+        Self::check(log.as_ref())?;
         let storage = log.storage().clone();
         let settler = Settler::new(log, options.settle.clone());
         Ok(Self { storage, settler, options })

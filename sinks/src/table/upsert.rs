@@ -35,22 +35,31 @@ pub struct UpsertTable {
 }
 
 impl UpsertTable {
-    /// Takes over a table whose log has just been opened, and reads its keys into the index.
+    /// Refuses a table into which no rows can be upserted: one without a key to find rows by, or
+    /// that takes none at all.
     ///
     /// # Errors
-    /// `Invalid` when the table has no key to find rows by; otherwise when a data file cannot be
-    /// read.
-    pub async fn open(log: Box<dyn TableLog>, options: WriteOptions) -> Result<Self> {
-        let storage = log.storage().clone();
-        let settler = Settler::new(log, options.settle.clone());
-        let schema = &settler.head().schema;
+    /// `Invalid`, naming what is in the way.
+    pub fn check(log: &dyn TableLog) -> Result<()> {
+        let schema = &log.head().schema;
         // Without a key every row would be found for every other.
         if schema.key.is_empty() || schema.key_indexes().len() != schema.key.len() {
             return Err(Error::invalid(format!(
                 "table `{}` has no key, or a key column of it is gone: set `key` to columns that it has",
-                storage.location()
+                log.storage().location()
             )));
         }
+        log.check_writable()
+    }
+
+    /// Takes over a table whose log has just been opened, and reads its keys into the index.
+    ///
+    /// # Errors
+    /// As [`Self::check`]; otherwise when a data file cannot be read.
+    pub async fn open(log: Box<dyn TableLog>, options: WriteOptions) -> Result<Self> {
+        Self::check(log.as_ref())?;
+        let storage = log.storage().clone();
+        let settler = Settler::new(log, options.settle.clone());
         let mut index = KeyIndex::default();
         index.sync(&storage, settler.head()).await?;
         Ok(Self { storage, settler, index, options })

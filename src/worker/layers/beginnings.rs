@@ -4,7 +4,7 @@ use lakebed_schemas::position::TopicPartition;
 use lakebed_sinks::Error;
 use lakebed_sinks::log::Head;
 
-use super::{LayerPlace, Layers};
+use super::{Layers, Refusal};
 use crate::group_metadata;
 use crate::source::{GroupOffset, View};
 
@@ -35,8 +35,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Whether the group was told of a layer's table that is not there any more, in one of the
-    /// partitions; says which and what to do.
+    /// Whether one of the layers is lost: see [`find_lost`].
     ///
     /// # Errors
     /// `Unavailable` when the brokers do not answer.
@@ -44,38 +43,52 @@ impl Layers {
         &self,
         partitions: &[TopicPartition],
         view: &dyn View,
-    ) -> Result<Option<String>, Error> {
-        let layers = self.on();
-        let holds = |head: &Option<&Head>, tp: &TopicPartition| {
-            head.is_some_and(|head| head.checkpoint.next(tp).is_some())
-        };
-        let unknown: Vec<TopicPartition> = partitions
-            .iter()
-            .filter(|tp| layers.iter().any(|(_, head)| !holds(head, tp)))
-            .cloned()
-            .collect();
-        if unknown.is_empty() {
-            return Ok(None);
-        }
-        let told = view.group(&unknown).await.map_err(Error::unavailable)?;
-        for GroupOffset { tp, offset, metadata } in told {
-            for (place, head) in layers.iter().filter(|(_, head)| !holds(head, &tp)) {
-                let Some(named) = group_metadata::uuid_of(&metadata, &place.name) else { continue };
-                // The same table without an offset was rolled back: it is the truth.
-                if head.is_none_or(|head| head.uuid.to_string() != named) {
-                    return Ok(Some(lost(place, &named, &tp, offset)));
-                }
-            }
-        }
-        Ok(None)
+    ) -> Result<Option<Refusal>, Error> {
+        let layers: Vec<_> =
+            self.on().into_iter().map(|(place, head)| (place.name.as_str(), head)).collect();
+        find_lost(&layers, partitions, view).await
     }
 }
 
-fn lost(place: &LayerPlace, named: &str, tp: &TopicPartition, offset: i64) -> String {
-    format!(
-        "the consumer group says that table `{}` ({named}) holds {tp} up to offset {offset}, and \
-         that table is not there: restore it, check `lake.location` and `kafka.group_id`, or set \
-         `on_lost_table: start` to begin a new one where `start` says",
-        place.name
-    )
+/// Whether the group was told of a layer's table, named `database.table`, that is not there any
+/// more, in one of the partitions.
+///
+/// # Errors
+/// `Unavailable` when the brokers do not answer.
+pub async fn find_lost(
+    layers: &[(&str, Option<&Head>)],
+    partitions: &[TopicPartition],
+    view: &dyn View,
+) -> Result<Option<Refusal>, Error> {
+    let holds = |head: &Option<&Head>, tp: &TopicPartition| {
+        head.is_some_and(|head| head.checkpoint.next(tp).is_some())
+    };
+    let is_unknown = |tp: &&TopicPartition| layers.iter().any(|(_, head)| !holds(head, tp));
+    let unknown: Vec<TopicPartition> = partitions.iter().filter(is_unknown).cloned().collect();
+    if unknown.is_empty() {
+        return Ok(None);
+    }
+    let told = view.group(&unknown).await.map_err(Error::unavailable)?;
+    for GroupOffset { tp, offset, metadata } in told {
+        for (name, head) in layers.iter().filter(|(_, head)| !holds(head, &tp)) {
+            let Some(named) = group_metadata::uuid_of(&metadata, name) else { continue };
+            // The same table without an offset was rolled back: it is the truth.
+            if head.is_none_or(|head| head.uuid.to_string() != named) {
+                return Ok(Some(lost(name, &named, &tp, offset)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn lost(name: &str, named: &str, tp: &TopicPartition, offset: i64) -> Refusal {
+    Refusal {
+        what: format!(
+            "the consumer group says that table `{name}` ({named}) holds {tp} up to offset \
+             {offset}, and that table is not there"
+        ),
+        next_move: "restore it, check `lake.location` and `kafka.group_id`, or set \
+                    `on_lost_table: start` to begin a new one where `start` says"
+            .to_owned(),
+    }
 }

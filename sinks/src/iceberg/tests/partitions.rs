@@ -14,6 +14,7 @@ use crate::conformance::partitions::{
 };
 use crate::iceberg::state::Reader;
 use crate::table::UpsertBatch;
+use crate::table::upsert::UpsertTable;
 
 const FORMAT: TableFormat = TableFormat::Iceberg;
 
@@ -184,8 +185,11 @@ async fn a_spec_that_lakebed_does_not_write_is_refused() {
         metadata["last-partition-id"] = json!(1000);
     })
     .await;
-    let mut silver = table.silver().await;
+    // By the process that was there already, and by one that takes the table on.
     let error = silver.write(batch(1, &[(2, Some("two"))])).await.expect_err("refused");
+    assert!(error.to_string().contains("partition spec"), "{error}");
+    let opened = UpsertTable::open(table.open().await, table.options.clone()).await;
+    let Err(error) = opened else { panic!("it is taken on") };
     assert!(error.to_string().contains("partition spec"), "{error}");
     assert_eq!(table.names().await, expected(&[(1, "one")]));
 }
