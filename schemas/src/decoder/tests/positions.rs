@@ -1,4 +1,5 @@
-//! Positions of connectors that nobody runs here, on events of their documented shapes.
+//! Positions order as the source commits; those of connectors that nobody runs here, on events of
+//! their documented shapes.
 
 use super::*;
 use crate::change_event::SourceInfo;
@@ -192,4 +193,54 @@ fn a_connection_is_a_connector_with_its_prefix_and_a_table_is_the_sources() {
         of(&format!(r#""connector":"postgresql","db":"{db}","schema":"{schema}""#)).table
     };
     assert_ne!(parts("a", "bc"), parts("ab", "c"));
+}
+
+#[test]
+fn positions_order_as_the_source_commits() {
+    let position = |connector: &str, fields: &str, epoch: u32| {
+        let options = DecodeOptions { epoch, ..DecodeOptions::default() };
+        let value =
+            format!(r#"{{"op":"c","after":{{}},"source":{{"connector":"{connector}",{fields}}}}}"#);
+        change(decode_value(&mut Decoder::new(options), &value)).source.position
+    };
+    let pg = |committed: &str, lsn: u64| {
+        position("postgresql", &format!(r#""sequence":"[{committed},\"{lsn}\"]","lsn":{lsn}"#), 0)
+    };
+    // Transactions that overlap: the later commit has the lower log position.
+    assert!(pg(r#"\"100\""#, 90) < pg(r#"\"120\""#, 80));
+    assert!(pg("null", 90) < pg(r#"\"1\""#, 80));
+    assert_eq!(pg("null", 90).expect("a position").len(), 44);
+    let read = position("postgresql", r#""lsn":999,"snapshot":"first""#, 0);
+    assert!(read < pg("null", 1), "snapshot before stream");
+    assert!(
+        pg(r#"\"9\""#, u64::from(u32::MAX))
+            < position("postgresql", r#""lsn":1,"snapshot":"true""#, 1)
+    );
+    assert_eq!(position("postgresql", r#""lsn":null"#, 0), None);
+    assert_eq!(position("postgresql", r#""lsn":5,"snapshot":"incremental""#, 0), None);
+
+    let binlog = |file: &str, pos: u64, row: u32| {
+        position("mysql", &format!(r#""file":"{file}","pos":{pos},"row":{row}"#), 0)
+    };
+    assert!(binlog("mysql-bin.999999", 9, 9) < binlog("mysql-bin.1000000", 4, 0));
+    assert!(binlog("b.000001", 9, 0) < binlog("b.000001", 10, 0));
+    assert!(binlog("b.000001", 9, 1) < binlog("b.000001", 9, 2));
+    assert_eq!(binlog("nothing", 1, 1), None);
+    assert!(Fixture::named("mariadb-update").change().source.position.is_some());
+    assert_eq!(Fixture::named("read-incremental").change().source.position, None);
+    assert_eq!(position("mongodb", r#""ord":1"#, 0), None);
+}
+
+#[test]
+fn only_a_snapshot_is_called_one() {
+    let snapshot = |json: &str| {
+        let value =
+            format!(r#"{{"op":"c","after":{{}},"source":{{"connector":"x","snapshot":{json}}}}}"#);
+        change(decode_value(&mut Decoder::new(DecodeOptions::default()), &value)).source.snapshot
+    };
+    for streaming in ["null", "\"false\"", "false"] {
+        assert_eq!(snapshot(streaming), None);
+    }
+    assert_eq!(snapshot("true").as_deref(), Some("true"));
+    assert_eq!(snapshot("\"last\"").as_deref(), Some("last"));
 }

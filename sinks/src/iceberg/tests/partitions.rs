@@ -1,18 +1,21 @@
 //! Partition specs and tuples as Iceberg keeps them.
 
-use iceberg::spec::{Literal, ManifestContentType, PrimitiveLiteral};
+use iceberg::spec::{Literal, ManifestContentType, PrimitiveLiteral, Struct};
 use lakebed_schemas::column::{ColumnType, TableSchema};
 use lakebed_schemas::config::TableFormat;
 use lakebed_schemas::value::Value;
 use serde_json::json;
 
 use super::{Factory, loaded, store_changed};
+use crate::ErrorKind;
 use crate::conformance::CopyOnWrite;
 use crate::conformance::fixture::{Fixture, batch, commit, expected, silver_schema};
 use crate::conformance::partitions::{
     Partitioned, any_value_may_be_a_partition, partitioned, rows_move_between_partitions,
 };
 use crate::iceberg::state::Reader;
+use crate::iceberg::{metadata, partition_spec};
+use crate::log::Retention;
 use crate::table::UpsertBatch;
 use crate::table::upsert::UpsertTable;
 
@@ -192,4 +195,16 @@ async fn a_spec_that_lakebed_does_not_write_is_refused() {
     let Err(error) = opened else { panic!("it is taken on") };
     assert!(error.to_string().contains("partition spec"), "{error}");
     assert_eq!(table.names().await, expected(&[(1, "one")]));
+}
+
+#[test]
+fn an_empty_partition_tuple_is_that_of_an_unpartitioned_table() {
+    let state = metadata::create("file:///t", &silver_schema(), &Retention::default());
+    let state = state.expect("metadata");
+    let schema = state.current_schema();
+    let spec = state.default_partition_spec();
+    let tuple = partition_spec::tuple(&[], spec, schema).expect("a tuple");
+    assert_eq!(tuple, Struct::empty());
+    let error = partition_spec::tuple(&[Value::Long(1)], spec, schema);
+    assert_eq!(error.expect_err("no partitions").kind(), ErrorKind::Invalid);
 }

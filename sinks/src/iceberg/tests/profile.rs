@@ -1,7 +1,11 @@
 //! Tables that Athena does not take, each for one reason.
 
+use iceberg::spec::{
+    DataContentType, DataFile as IcebergFile, DataFileBuilder, DataFileFormat, ManifestContentType,
+};
 use serde_json::{Value as Json, json};
 
+use super::foreign::foreign_commit;
 use super::*;
 use crate::catalog::Entry;
 use crate::profile::tests::{broken, plain_parquet, written};
