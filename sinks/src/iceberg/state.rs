@@ -156,7 +156,10 @@ pub(super) async fn load(
         Some(snapshot) => reader.manifest_list(snapshot.manifest_list()).await?,
         None => Vec::new(),
     };
-    let known = base.filter(|base| base.metadata.uuid() == metadata.uuid());
+    // Partition values are told of files of the newest spec only, so that all are read for another.
+    let like = |state: &State| (state.metadata.uuid(), state.metadata.default_partition_spec_id());
+    let ours = (metadata.uuid(), metadata.default_partition_spec_id());
+    let known = base.filter(|base| like(base) == ours);
     let mut files = None;
     if let Some(base) = known {
         let seen: HashSet<&str> =

@@ -4,6 +4,8 @@
 //! which knows no transforms), each row holds its partition value there, and the value of a file is
 //! that of the column.
 
+use std::collections::BTreeSet;
+
 use lakebed_schemas::column::{ColumnType, TableSchema};
 use lakebed_schemas::partition::{PartitionField, Transform, folder};
 use lakebed_schemas::value::Value;
@@ -39,6 +41,12 @@ impl Partitions {
             Ok(Part { field: field.clone(), source, source_type, stored })
         });
         Ok(Self { parts: parts.collect::<Result<_>>()? })
+    }
+
+    /// The columns that [`Self::of`] looks at, by index, each once.
+    pub(super) fn columns(&self) -> Vec<usize> {
+        let columns = self.parts.iter().map(|part| part.stored.unwrap_or(part.source));
+        columns.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Sets the columns of a row that hold nothing but its partition values.

@@ -155,27 +155,28 @@ async fn rows_of(
     Ok(rows)
 }
 
-/// Chosen rows of one file in all columns of the table, row group by row group.
+/// Columns of chosen rows of one file, row group by row group.
 pub(crate) struct Rows {
     decoder: Decoder,
 }
 
 impl Rows {
-    /// Opens a file for its rows at `positions`.
+    /// Opens a file for its rows at `positions`, which come in their order; `columns` by index in
+    /// the schema.
     ///
     /// # Errors
     /// When storage does not answer or the file is damaged.
     pub(crate) async fn open(
         storage: &Storage,
         schema: &TableSchema,
+        columns: &[usize],
         file: &DataFile,
         positions: &RoaringBitmap,
     ) -> Result<Self> {
         let open = OpenFile::open(storage, file, PageIndexPolicy::Optional).await?;
         let is_all = positions.len() == file.rows;
         let rows = (!is_all).then(|| selection(positions, file.rows));
-        let all: Vec<usize> = (0..schema.columns.len()).collect();
-        let columns = Columns::of(schema, &all);
+        let columns = Columns::of(schema, columns);
         Ok(Self { decoder: open.decode(columns, rows)? })
     }
 

@@ -6,6 +6,9 @@
 //! the number of files is bounded by what the table holds, and what a commit writes by the files
 //! that it touches. One row group is in memory at a time, not a file.
 
+mod divided;
+mod moved;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -15,11 +18,13 @@ use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::Value;
 use roaring::RoaringBitmap;
 
+use self::divided::divide;
+pub(super) use self::moved::{NewPlace, Rewritten};
 use super::rolling::{self, Source};
 use super::writer::{FileRows, WriterOptions};
 use crate::log::{DataFile, Head, LiveFile};
 use crate::storage::Storage;
-use crate::{Error, Result, failpoint};
+use crate::{Result, failpoint};
 
 /// So many small files of one size tier become one file, so their number grows with the logarithm
 /// of the rows and a row is copied once for each tier.
@@ -55,6 +60,20 @@ impl Input {
         let (rows, size) = (self.file.rows.max(1), u128::from(self.file.size));
         u64::try_from(size * u128::from(self.survivors.len()) / u128::from(rows)).unwrap_or(0)
     }
+
+    /// Its rows by the partition that they belong to.
+    async fn divided(
+        self,
+        storage: &Storage,
+        schema: &Arc<TableSchema>,
+    ) -> Result<Vec<(Vec<Value>, Self)>> {
+        if self.file.partition.len() == schema.partition_by.len() {
+            return Ok(vec![(self.file.partition.clone(), self)]);
+        }
+        let parts = divide(storage, schema, &self.file, &self.survivors).await?;
+        let part = |survivors| Self { file: self.file.clone(), survivors };
+        Ok(parts.into_iter().map(|(partition, rows)| (partition, part(rows))).collect())
+    }
 }
 
 /// Rows that follow each other in new files of one topic-partition and partition.
@@ -89,10 +108,26 @@ fn place(topic_partition: &TopicPartition, partition: &[Value]) -> Place {
 }
 
 /// What happens in one topic-partition and partition.
-#[derive(Default)]
 struct Group {
+    topic_partition: TopicPartition,
+    partition: Vec<Value>,
     touched: Vec<Input>,
     rows: Option<usize>,
+}
+
+type Groups = BTreeMap<Place, Group>;
+
+fn group_at<'g>(
+    groups: &'g mut Groups,
+    topic_partition: &TopicPartition,
+    partition: &[Value],
+) -> &'g mut Group {
+    groups.entry(place(topic_partition, partition)).or_insert_with(|| Group {
+        topic_partition: topic_partition.clone(),
+        partition: partition.to_vec(),
+        touched: Vec::new(),
+        rows: None,
+    })
 }
 
 impl Rewrite {
@@ -101,39 +136,38 @@ impl Rewrite {
     /// Files with dead rows, left by merge-on-read or by others, are taken along, up to four of the
     /// full size in one commit.
     ///
+    /// The rows of a file that was written when the table was partitioned otherwise go where they
+    /// belong now; it is read once for each of these partitions.
+    ///
     /// # Errors
-    /// `Invalid` where a row dies in a file that was written when the table was partitioned
-    /// otherwise: its rows may belong to many partitions now.
-    pub(super) fn plan(
+    /// `Invalid` where a value of such a row has no partition; else when such a file cannot be read.
+    pub(super) async fn plan(
+        storage: &Storage,
         head: &Head,
         dying: BTreeMap<String, RoaringBitmap>,
-        files: &[Arc<FileRows>],
+        (schema, files): (&Arc<TableSchema>, &[Arc<FileRows>]),
         options: &WriterOptions,
     ) -> Result<Self> {
-        let mut groups: BTreeMap<Place, Group> = BTreeMap::new();
+        let mut groups = Groups::new();
         let mut dead = BTreeMap::new();
         let mut purge = 4 * options.file_bytes;
         for (path, live) in &head.files {
             let dies = dying.get(path);
-            if live.file.partition.len() != head.schema.partition_by.len() {
-                match dies {
-                    None => continue,
-                    Some(_) => return Err(partitioned_otherwise(path)),
-                }
-            }
             if dies.is_none() && (live.deleted.is_empty() || purge == 0) {
                 continue;
             }
             if dies.is_none() {
                 purge = purge.saturating_sub(live.file.size);
             }
-            let of = place(&live.file.topic_partition, &live.file.partition);
-            groups.entry(of).or_default().touched.push(Input::of(live, dies));
+            for (partition, part) in Input::of(live, dies).divided(storage, schema).await? {
+                let group = group_at(&mut groups, &live.file.topic_partition, &partition);
+                group.touched.push(part);
+            }
             dead.insert(path.clone(), live.deleted.clone());
         }
         for (index, file) in files.iter().enumerate() {
-            let of = place(&file.topic_partition, &file.partition);
-            groups.entry(of).or_default().rows = Some(index);
+            let group = group_at(&mut groups, &file.topic_partition, &file.partition);
+            group.rows = Some(index);
         }
         let mut idle = idle_small(head, &groups, &dead, options.file_bytes);
         let mut sequences = Vec::new();
@@ -143,7 +177,7 @@ impl Rewrite {
                 dead.insert(input.file.path.clone(), RoaringBitmap::new());
             }
             let new = group.rows.map(|index| (index, &files[index]));
-            let (made, left) = sequences_of(group.touched, idle, new, options.file_bytes);
+            let (made, left) = sequences_of(group, idle, new, options.file_bytes);
             for input in left {
                 dead.remove(&input.file.path);
             }
@@ -208,18 +242,10 @@ impl Rewrite {
     }
 }
 
-fn partitioned_otherwise(path: &str) -> Error {
-    Error::invalid(format!(
-        "`{path}` was written when the table was partitioned otherwise, and copy-on-write would have \
-         to divide its rows: rewrite such files with the engine that changed the partitions (Spark: \
-         `CALL system.rewrite_data_files`), or use `mode: merge-on-read`"
-    ))
-}
-
 /// Small files without dead rows in the places that are written to, the smallest first.
 fn idle_small(
     head: &Head,
-    groups: &BTreeMap<Place, Group>,
+    groups: &Groups,
     touched: &BTreeMap<String, RoaringBitmap>,
     file_bytes: u64,
 ) -> BTreeMap<Place, Vec<Input>> {
@@ -239,18 +265,16 @@ fn idle_small(
 
 /// How a place's rows are laid out anew, and which of its idle files stay as they are.
 fn sequences_of(
-    touched: Vec<Input>,
+    group: Group,
     idle: Vec<Input>,
     new: Option<(usize, &Arc<FileRows>)>,
     file_bytes: u64,
 ) -> (Vec<Sequence>, Vec<Input>) {
-    let mut known = touched.iter().chain(&idle).map(|input| &input.file).peekable();
-    let like = known.peek().map(|file| (file.topic_partition.clone(), file.partition.clone()));
+    let Group { topic_partition, partition, touched, rows: _ } = group;
+    let known = touched.iter().chain(&idle).map(|input| &input.file);
     let (rows, bytes) =
         known.fold((0, 0), |(rows, bytes), file| (rows + file.rows, bytes + file.size));
     let row_bytes = bytes.checked_div(rows).unwrap_or(ROW_BYTES).max(1);
-    let of = new.map(|(_, rows)| (rows.topic_partition.clone(), rows.partition.clone()));
-    let Some((topic_partition, partition)) = of.or(like) else { return (Vec::new(), idle) };
     let sequence = |inputs: Vec<Input>, rows: Option<usize>, more: u64| Sequence {
         topic_partition: topic_partition.clone(),
         partition: partition.clone(),
@@ -304,135 +328,6 @@ fn fold(mut pending: u64, mut idle: Vec<Input>) -> (Vec<Input>, Vec<Input>) {
 
 fn taken_bytes(inputs: &[Input]) -> u64 {
     inputs.iter().map(|input| input.file.size).sum()
-}
-
-/// Where a row is now: which of the new files, and which row of it.
-pub(super) type NewPlace = (usize, u32);
-
-/// What was written, and where each row went.
-#[derive(Debug)]
-pub(super) struct Rewritten {
-    pub(super) files: Vec<Arc<DataFile>>,
-    runs: Vec<Run>,
-    /// For each of the batch's files, its run and how many rows come before it there.
-    rows: Vec<(usize, u64)>,
-    moved: Vec<Moved>,
-}
-
-/// New files that follow each other.
-#[derive(Debug)]
-struct Run {
-    first: usize,
-    /// Rows before each file.
-    starts: Vec<u64>,
-}
-
-impl Run {
-    fn place(&self, row: u64) -> NewPlace {
-        let at = self.starts.partition_point(|start| *start <= row).saturating_sub(1);
-        let start = self.starts.get(at).copied().unwrap_or(0);
-        // Files are cut long before they have 2³² rows.
-        (self.first + at, u32::try_from(row - start).unwrap_or(u32::MAX))
-    }
-}
-
-/// A file that has left.
-#[derive(Debug)]
-struct Moved {
-    path: String,
-    survivors: Ranks,
-    run: usize,
-    /// Rows of its run before its own.
-    before: u64,
-}
-
-impl Rewritten {
-    fn of(rewrite: &Rewrite, batch_files: usize, written: Vec<Vec<Arc<DataFile>>>) -> Self {
-        let mut rewritten = Self {
-            files: Vec::new(),
-            runs: Vec::new(),
-            rows: vec![(0, 0); batch_files],
-            moved: Vec::new(),
-        };
-        for (run, (sequence, files)) in rewrite.sequences.iter().zip(written).enumerate() {
-            let mut before = 0;
-            for Input { file, survivors } in &sequence.inputs {
-                let rows = survivors.len();
-                let (path, survivors) = (file.path.clone(), Ranks::of(survivors, file.rows));
-                rewritten.moved.push(Moved { path, survivors, run, before });
-                before += rows;
-            }
-            if let Some(index) = sequence.rows {
-                rewritten.rows[index] = (run, before);
-            }
-            let starts = files.iter().scan(0, |next, file| {
-                *next += file.rows;
-                Some(*next - file.rows)
-            });
-            let starts = starts.collect();
-            rewritten.runs.push(Run { first: rewritten.files.len(), starts });
-            rewritten.files.extend(files);
-        }
-        rewritten
-    }
-
-    /// Rows that were there before and have been written again.
-    pub(super) fn copied(&self) -> u64 {
-        self.moved.iter().map(|moved| moved.survivors.len()).sum()
-    }
-
-    /// The files that have left, by path.
-    pub(super) fn moved_paths(&self) -> Vec<&str> {
-        self.moved.iter().map(|moved| moved.path.as_str()).collect()
-    }
-
-    /// Where a row is that was in the file that is `which` among [`Self::moved_paths`].
-    pub(super) fn moved_to(&self, which: usize, position: u32) -> Option<NewPlace> {
-        let moved = &self.moved[which];
-        let rank = moved.survivors.rank(position)?;
-        Some(self.runs[moved.run].place(moved.before + rank))
-    }
-
-    /// Where a row of the batch is.
-    pub(super) fn landed(&self, file: usize, position: u32) -> NewPlace {
-        let (run, before) = self.rows[file];
-        self.runs[run].place(before + u64::from(position))
-    }
-}
-
-/// Which rows of a file survive, and how many before each: 12 bytes for 64 rows.
-#[derive(Debug)]
-struct Ranks {
-    words: Vec<u64>,
-    before: Vec<u32>,
-    count: u64,
-}
-
-impl Ranks {
-    fn of(survivors: &RoaringBitmap, rows: u64) -> Self {
-        let mut words = vec![0u64; usize::try_from(rows.div_ceil(64)).unwrap_or(0)];
-        for position in survivors {
-            words[position as usize / 64] |= 1 << (position % 64);
-        }
-        let mut count = 0;
-        let before = words.iter().map(|word| {
-            let before = count;
-            count += word.count_ones();
-            before
-        });
-        Self { before: before.collect(), words, count: survivors.len() }
-    }
-
-    fn len(&self) -> u64 {
-        self.count
-    }
-
-    /// How many survive before this one; `None` if it does not.
-    fn rank(&self, position: u32) -> Option<u64> {
-        let (word, bit) = (position as usize / 64, 1u64 << (position % 64));
-        let bits = *self.words.get(word).filter(|bits| **bits & bit != 0)?;
-        Some(u64::from(self.before[word]) + u64::from((bits & (bit - 1)).count_ones()))
-    }
 }
 
 #[cfg(test)]

@@ -48,9 +48,10 @@ impl Job {
     pub(super) async fn write(self) -> Result<Vec<Arc<DataFile>>> {
         let mut rolling = Rolling::new(self.schema.clone(), self.bytes, &self.options);
         let mut output = Output { job: &self, upload: None, files: Vec::new() };
+        let all: Vec<usize> = (0..self.schema.columns.len()).collect();
         for Source { file, rows } in self.sources.iter().filter(|source| !source.rows.is_empty()) {
             let before = rolling.rows;
-            let mut reader = Rows::open(&self.storage, &self.schema, file, rows).await?;
+            let mut reader = Rows::open(&self.storage, &self.schema, &all, file, rows).await?;
             let mut is_more = true;
             while is_more {
                 (rolling, is_more) = reader.next_group(rolling, Rolling::write).await?;

@@ -46,7 +46,8 @@ impl Staged {
                 Ok(Self::Marked(staged))
             }
             Mode::CopyOnWrite => {
-                let rewrite = Rewrite::plan(head, dying, files, &options.writer)?;
+                let rewrite =
+                    Rewrite::plan(storage, head, dying, (schema, files), &options.writer).await?;
                 let written = rewrite.write(storage, schema, files, &options.writer).await?;
                 Ok(Self::Anew(rewrite, written))
             }

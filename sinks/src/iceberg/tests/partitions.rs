@@ -2,8 +2,8 @@
 
 use iceberg::spec::{Literal, ManifestContentType, PrimitiveLiteral, Struct};
 use lakebed_schemas::column::{ColumnType, TableSchema};
-use lakebed_schemas::config::TableFormat;
-use lakebed_schemas::value::Value;
+use lakebed_schemas::config::{Mode, TableFormat};
+use lakebed_schemas::value::{Value, key_hash};
 use serde_json::json;
 
 use super::{Factory, loaded, store_changed};
@@ -13,11 +13,11 @@ use crate::conformance::fixture::{Fixture, batch, commit, expected, silver_schem
 use crate::conformance::partitions::{
     Partitioned, any_value_may_be_a_partition, partitioned, rows_move_between_partitions,
 };
-use crate::iceberg::state::Reader;
+use crate::iceberg::state::{Placement, Reader, State};
 use crate::iceberg::{metadata, partition_spec};
 use crate::log::Retention;
-use crate::table::UpsertBatch;
 use crate::table::upsert::UpsertTable;
+use crate::table::{UpsertBatch, WriteOptions};
 
 const FORMAT: TableFormat = TableFormat::Iceberg;
 
@@ -126,6 +126,119 @@ async fn tuples_follow_the_promotion_of_their_column() {
     assert_eq!(table.silver().await.index().len(), 26);
 }
 
+/// As another engine does it: rows are divided by so many first letters of their name from here on.
+async fn partition_by_initials(table: &Fixture<'_>, spec_id: i32, letters: u32) {
+    let column = silver_schema().columns[1].id;
+    let field = 999 + spec_id;
+    store_changed(table, |metadata| {
+        metadata["partition-specs"].as_array_mut().expect("specs").push(json!({
+            "spec-id": spec_id,
+            "fields": [{
+                "source-id": column,
+                "field-id": field,
+                "name": "initial",
+                "transform": format!("truncate[{letters}]"),
+            }],
+        }));
+        metadata["default-spec-id"] = json!(spec_id);
+        metadata["last-partition-id"] = json!(field);
+    })
+    .await;
+}
+
+/// Spec and partition of every live file.
+fn placed(state: &State) -> Vec<(i32, String)> {
+    let placed = |placement: &Placement| {
+        let texts = placement.partition.iter().map(|field| match field {
+            Some(Literal::Primitive(PrimitiveLiteral::String(text))) => text.clone(),
+            other => format!("{other:?}"),
+        });
+        (placement.spec_id, texts.collect())
+    };
+    let mut placed: Vec<_> = state.placements.values().map(placed).collect();
+    placed.sort();
+    placed
+}
+
+/// What the index says of each row, and what one says that is read anew.
+async fn index_is_right(table: &Fixture<'_>, silver: &UpsertTable) {
+    let again = table.silver().await;
+    for id in table.names().await.into_keys() {
+        let place = |table: &UpsertTable| {
+            let place = table.index().find(key_hash(&[Value::Long(id)])).expect("a row");
+            let file = table.index().file(place.ordinal).expect("its file");
+            (file.path.clone(), place.position)
+        };
+        assert_eq!(place(silver), place(&again), "id {id}");
+    }
+    assert_eq!(silver.index().len(), again.index().len());
+}
+
+/// Where files are written anew, the rows of one of an older spec go where they belong now, and it
+/// leaves under its own; also rows that were marked dead in it before, and back again.
+#[tokio::test]
+async fn a_file_of_an_older_spec_is_divided_when_it_is_written_anew() {
+    let factory = CopyOnWrite(Factory);
+    let table = Fixture::new(&factory);
+    let mut silver = table.silver_on(table.create(&silver_schema()).await).await;
+    let first = ["one", "two", "three", "four", "five", "six"];
+    let first: Vec<_> = (1..).zip(first.map(Some)).collect();
+    commit(&mut silver, batch(0, &first)).await;
+
+    // The process has not seen it when it commits.
+    partition_by_initials(&table, 1, 1).await;
+    commit(&mut silver, batch(6, &[(1, Some("uno")), (7, Some("fine")), (6, None)])).await;
+
+    let rows = [(1, "uno"), (2, "two"), (3, "three"), (4, "four"), (5, "five"), (7, "fine")];
+    assert_eq!(table.names().await, expected(&rows));
+    let state = loaded(&table).await;
+    let of = |spec_id: i32, initials: &[&str]| -> Vec<_> {
+        initials.iter().map(|initial| (spec_id, (*initial).to_owned())).collect()
+    };
+    assert_eq!(placed(&state), of(1, &["f", "t", "u"]));
+    let left = state.manifests.iter().find(|manifest| manifest.deleted_files_count == Some(1));
+    assert_eq!(left.expect("a manifest says what left").partition_spec_id, 0);
+    index_is_right(&table, &silver).await;
+
+    // All rows of a file, and of others some, in a table of as many partition fields as before.
+    partition_by_initials(&table, 2, 2).await;
+    commit(&mut silver, batch(9, &[(1, None), (2, Some("thirteen")), (7, None)])).await;
+    let rows = [(2, "thirteen"), (3, "three"), (4, "four"), (5, "five")];
+    assert_eq!(table.names().await, expected(&rows));
+    assert_eq!(placed(&loaded(&table).await), of(2, &["fi", "fo", "th"]));
+    index_is_right(&table, &silver).await;
+
+    // And back again.
+    store_changed(&table, |metadata| metadata["default-spec-id"] = json!(0)).await;
+    commit(&mut silver, batch(12, &[(3, Some("drei")), (4, None), (8, Some("acht"))])).await;
+    let rows = [(2, "thirteen"), (3, "drei"), (5, "five"), (8, "acht")];
+    assert_eq!(table.names().await, expected(&rows));
+    assert_eq!(placed(&loaded(&table).await), [(0, String::new()), (2, "fi".to_owned())]);
+    index_is_right(&table, &silver).await;
+}
+
+/// Dead rows that merge-on-read has left in a file of an older spec go as others do.
+#[tokio::test]
+async fn dead_rows_of_an_older_spec_leave_when_the_mode_changes() {
+    let marking = Fixture::new(&Factory);
+    let mut silver = marking.silver_on(marking.create(&silver_schema()).await).await;
+    commit(&mut silver, batch(0, &[(1, Some("one")), (2, Some("two")), (3, Some("three"))])).await;
+    commit(&mut silver, batch(3, &[(2, None)])).await;
+    partition_by_initials(&marking, 1, 1).await;
+    let options = WriteOptions { mode: Mode::CopyOnWrite, ..marking.options.clone() };
+    let log = marking.open().await;
+    let mut silver = UpsertTable::open(log, options).await.expect("opens");
+
+    commit(&mut silver, batch(4, &[(4, Some("four"))])).await;
+
+    let state = loaded(&marking).await;
+    assert_eq!(state.deletes.len(), 0);
+    let wanted = ["f", "o", "t"].map(|initial| (1, initial.to_owned()));
+    assert_eq!(placed(&state), wanted);
+    assert_eq!(marking.names().await, expected(&[(1, "one"), (3, "three"), (4, "four")]));
+    index_is_right(&marking, &silver).await;
+}
+
 /// Another engine partitions the table otherwise, between two batches and in the middle of one: new
 /// files are of the new spec, old ones keep theirs, and so do their deletes.
 #[tokio::test]
@@ -136,16 +249,7 @@ async fn a_table_that_another_engine_partitions_otherwise_is_written_as_it_is_no
     commit(&mut silver, batch(0, &first)).await;
 
     // The process has not seen it when it commits.
-    let column = silver_schema().columns[1].id;
-    store_changed(&table, |metadata| {
-        metadata["partition-specs"].as_array_mut().expect("specs").push(json!({
-            "spec-id": 1,
-            "fields": [{"source-id": column, "field-id": 1000, "name": "initial", "transform": "truncate[1]"}],
-        }));
-        metadata["default-spec-id"] = json!(1);
-        metadata["last-partition-id"] = json!(1000);
-    })
-    .await;
+    partition_by_initials(&table, 1, 1).await;
     commit(&mut silver, batch(4, &[(1, Some("uno")), (5, Some("five")), (6, None)])).await;
     commit(&mut silver, batch(7, &[(2, None), (5, Some("cinco"))])).await;
 

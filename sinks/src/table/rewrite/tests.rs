@@ -1,5 +1,6 @@
 //! Where copied rows are, and which files go together.
 
+use super::moved::{Ranks, Run};
 use super::*;
 
 fn input(rows: u64, size: u64) -> Input {
