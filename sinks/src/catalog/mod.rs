@@ -5,6 +5,8 @@
 //! for Delta it is a sign that points to the log. What a commit is, the formats know
 //! (`iceberg::pointer`, `delta`); what an entry looks like and what an answer means, is here.
 
+#[cfg(any(test, feature = "test-utils"))]
+pub mod double;
 pub mod glue;
 pub mod rest;
 

@@ -196,13 +196,13 @@ async fn a_commit_is_one_look_up_and_one_update() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_answer_of_glue_has_its_outcome() {
-    let unavailable = |code: &str, status| Fault::Refused(code.to_owned(), status);
-    let done = |code: &str, status| Fault::DoneAndRefused(code.to_owned(), status);
+    let unavailable = |code, status| Fault::Refused((code, status));
+    let done = |code, status| Fault::DoneAndRefused((code, status));
     let faults = [
         Fault::LostReply,
         Fault::LostRequest,
         Fault::LandsLate,
-        Fault::ForeignParameter,
+        Fault::Foreign,
         unavailable("ThrottlingException", 400),
         unavailable("ConcurrentModificationException", 400),
         unavailable("InternalServiceException", 500),
@@ -236,7 +236,7 @@ async fn one_attempt_at_a_commit_is_one_request() {
     let table = Fixture::new(&factory);
     let mut log = factory.create(&table).await.expect("made");
     let glue = factory.glue().await;
-    for fault in [Fault::LostReply, Fault::Refused("ThrottlingException".to_owned(), 400)] {
+    for fault in [Fault::LostReply, Fault::Refused(("ThrottlingException", 400))] {
         glue.take_counts();
         glue.push("UpdateTable", fault.clone());
         let next = log.head().checkpoint.next(&crate::conformance::fixture::tp(0));
@@ -263,7 +263,7 @@ async fn refusals_halt_with_what_to_do() {
         ("SomethingNew", 403, ErrorKind::Denied),
     ];
     for (code, status, kind) in refusals {
-        glue.push("UpdateTable", Fault::Refused(code.to_owned(), status));
+        glue.push("UpdateTable", Fault::Refused((code, status)));
         let refused = log.commit(&change(vec![], delta(0, 0, 1))).await.expect_err(code);
         assert_eq!(refused.kind(), kind, "{code}: {}", refused.chain());
         assert!(refused.chain().contains(code), "{}", refused.chain());
@@ -329,7 +329,7 @@ async fn a_foreign_writer_that_never_rests_loses_nothing_and_stops_nobody() {
     let table = Fixture::new(&factory);
     let glue = factory.glue().await;
     // Two out of three updates meet a parameter that was set a moment before.
-    two_writers_beside_somebody(&table, || glue.keep_busy(2)).await;
+    two_writers_beside_somebody(&table, || glue.keep_busy("UpdateTable", 2)).await;
     let entry = factory.entry(&table).await;
     assert!(entry["Parameters"]["touched"].is_string(), "the parameter survives");
     let log = factory.open(&table).await.expect("opens").expect("a table");
@@ -346,7 +346,7 @@ async fn throttled_look_ups_are_borne_and_older_versions_are_found() {
     }
     let glue = factory.glue().await;
     for _ in 0..2 {
-        glue.push("GetTable", Fault::Refused("ThrottlingException".to_owned(), 400));
+        glue.push("GetTable", Fault::Refused(("ThrottlingException", 400)));
     }
     let options = factory.placed(&table.storage, &table.table).await;
     let open_at = |version| IcebergLog::open_at(table.storage.clone(), options.clone(), version);

@@ -253,7 +253,7 @@ async fn each_answer_of_the_catalog_has_its_outcome() {
         Fault::CutReply,
         Fault::LostRequest,
         Fault::LandsLate,
-        Fault::ForeignProperty,
+        Fault::Foreign,
     ];
     let statuses = [409, 429, 500, 502, 503, 504, 499];
     faults.extend(statuses.map(Fault::Refused));
@@ -349,7 +349,7 @@ async fn a_login_that_has_ended_is_renewed_and_the_commit_made_once() {
         client_secret: "never shown".to_owned(),
         scope: None,
     };
-    let options = RestOptions { uri: double.uri().to_owned(), login, ..RestOptions::default() };
+    let options = RestOptions { uri: double.uri(), login, ..RestOptions::default() };
     let refused = Rest::open(options).expect("opens").connect().await.expect_err("refused");
     assert_eq!(refused.kind(), ErrorKind::Denied);
     assert!(refused.chain().contains("client_id"), "{}", refused.chain());
@@ -392,7 +392,7 @@ async fn a_foreign_writer_that_never_rests_loses_nothing_and_stops_nobody() {
     let factory = Factory::new();
     let table = Fixture::new(&factory);
     let double = factory.double().await;
-    two_writers_beside_somebody(&table, || double.keep_busy(2)).await;
+    two_writers_beside_somebody(&table, || double.keep_busy("commit", 2)).await;
     let metadata = factory.metadata(&table).await;
     assert!(metadata["properties"]["touched"].is_string(), "the property survives");
     let log = factory.open(&table).await.expect("opens").expect("a table");

@@ -1,42 +1,22 @@
 //! AWS Glue as far as tables need it, in this process: strict, counted, and able to fail.
 //!
-//! It speaks HTTP and AWS JSON 1.1 as Glue does (`X-Amz-Target: AWSGlue.<call>`), so that the SDK
-//! and everything between is what runs in production. It enforces what Glue enforces: `VersionId`,
+//! It speaks AWS JSON 1.1 as Glue does (`X-Amz-Target: AWSGlue.<call>`), so that the SDK and
+//! everything between is what runs in production. It enforces what Glue enforces: `VersionId`,
 //! lower case of names, lengths, comments without line breaks. Signatures are not looked at.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
 
-/// What goes wrong with one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// It takes effect and the connection ends without an answer.
-    LostReply,
-    /// It has no effect and the connection ends without an answer.
-    LostRequest,
-    /// It is answered with a code and status, and has no effect.
-    Refused(String, u16),
-    /// It takes effect and is answered with a code and status.
-    DoneAndRefused(String, u16),
-    /// It is not answered, and takes effect right before the next request of its kind.
-    LandsLate,
-    /// Somebody sets a parameter of the table right before.
-    ForeignParameter,
-}
+use crate::catalog::double::{self, Double, Refusal, Request, Role};
 
-#[derive(Debug, Default)]
-struct Catalog {
+/// What goes wrong with one request; a refusal has Glue's code and an HTTP status.
+pub type Fault = double::Fault<(&'static str, u16)>;
+
+/// What Glue knows.
+#[derive(Debug)]
+pub struct Catalog {
     databases: BTreeMap<String, BTreeMap<String, Stored>>,
-    counts: BTreeMap<String, u64>,
-    faults: BTreeMap<String, VecDeque<Fault>>,
-    /// Every update meets a foreign one before it, so often.
-    busy: u32,
-    late: Vec<(String, Value)>,
 }
 
 #[derive(Debug, Clone)]
@@ -45,12 +25,8 @@ struct Stored {
     version: u64,
 }
 
-/// The double; it ends with the process or the runtime.
-#[derive(Debug, Clone)]
-pub struct GlueDouble {
-    endpoint: String,
-    catalog: Arc<Mutex<Catalog>>,
-}
+/// The double; its calls are Glue's (`UpdateTable`).
+pub type GlueDouble = Double<Catalog>;
 
 impl GlueDouble {
     /// Listens on a free port of the loopback, with these databases.
@@ -58,27 +34,8 @@ impl GlueDouble {
     /// # Panics
     /// When there is no port.
     pub async fn start(databases: &[&str]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let catalog = Catalog {
-            databases: databases.iter().map(|name| ((*name).to_owned(), BTreeMap::new())).collect(),
-            ..Catalog::default()
-        };
-        let double =
-            Self { endpoint: format!("http://{address}"), catalog: Arc::new(Mutex::new(catalog)) };
-        let serving = double.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let double = serving.clone();
-                tokio::spawn(async move { drop(double.serve(stream).await) });
-            }
-        });
-        double
-    }
-
-    /// Where it listens.
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        let databases = databases.iter().map(|name| ((*name).to_owned(), BTreeMap::new()));
+        Self::play(Catalog { databases: databases.collect() }).await
     }
 
     /// A catalog on it.
@@ -93,29 +50,14 @@ impl GlueDouble {
             ..Default::default()
         };
         let aws = crate::aws::Aws::load(&aws).await.expect("given");
-        let options = super::GlueOptions { endpoint: Some(self.endpoint.clone()), ..options };
+        let options = super::GlueOptions { endpoint: Some(self.endpoint()), ..options };
         super::Glue::new(&aws, options)
-    }
-
-    /// What goes wrong with the next requests of a call (`UpdateTable`), in order.
-    pub fn push(&self, call: &str, fault: Fault) {
-        self.lock().faults.entry(call.to_owned()).or_default().push_back(fault);
-    }
-
-    /// Somebody changes a parameter right before each of the next so many updates.
-    pub fn keep_busy(&self, updates: u32) {
-        self.lock().busy = updates;
-    }
-
-    /// Requests by call since the last time it was asked.
-    pub fn take_counts(&self) -> BTreeMap<String, u64> {
-        std::mem::take(&mut self.lock().counts)
     }
 
     /// A table as `GetTable` tells it.
     pub fn table(&self, database: &str, name: &str) -> Option<Value> {
-        let catalog = self.lock();
-        let stored = catalog.databases.get(database)?.get(name)?;
+        let stage = self.lock();
+        let stored = stage.role.databases.get(database)?.get(name)?;
         Some(shown(database, stored))
     }
 
@@ -124,8 +66,8 @@ impl GlueDouble {
     /// # Panics
     /// When there is no such table.
     pub fn edit(&self, database: &str, name: &str, edit: impl FnOnce(&mut Map<String, Value>)) {
-        let mut catalog = self.lock();
-        let tables = catalog.databases.get_mut(database).expect("the database");
+        let mut stage = self.lock();
+        let tables = stage.role.databases.get_mut(database).expect("the database");
         let stored = tables.get_mut(name).expect("the table");
         edit(&mut stored.table);
         stored.version += 1;
@@ -133,107 +75,10 @@ impl GlueDouble {
 
     /// Drops a table.
     pub fn drop_table(&self, database: &str, name: &str) {
-        if let Some(tables) = self.lock().databases.get_mut(database) {
+        if let Some(tables) = self.lock().role.databases.get_mut(database) {
             tables.remove(name);
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, Catalog> {
-        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
-        let mut stream = BufReader::new(stream);
-        while let Some((call, body)) = read_request(&mut stream).await? {
-            let Some((status, answer)) = self.answer(&call, body) else { return Ok(()) };
-            let body = answer.to_string();
-            let head = format!(
-                "HTTP/1.1 {status} X\r\ncontent-type: application/x-amz-json-1.1\r\n\
-                 content-length: {}\r\n\r\n",
-                body.len()
-            );
-            stream.write_all(head.as_bytes()).await?;
-            stream.write_all(body.as_bytes()).await?;
-            stream.flush().await?;
-        }
-        Ok(())
-    }
-
-    /// `None` where there is no answer.
-    fn answer(&self, call: &str, body: Value) -> Option<(u16, Value)> {
-        let mut catalog = self.lock();
-        *catalog.counts.entry(call.to_owned()).or_default() += 1;
-        let landing: Vec<Value> = {
-            let late = std::mem::take(&mut catalog.late);
-            let (now, later) = late.into_iter().partition(|(of, _)| of == call);
-            catalog.late = later;
-            let now: Vec<(String, Value)> = now;
-            now.into_iter().map(|(_, body)| body).collect()
-        };
-        for body in landing {
-            drop(catalog.call(call, &body));
-        }
-        if call == "UpdateTable" && catalog.busy > 0 {
-            catalog.busy -= 1;
-            catalog.foreign_parameter(&body);
-        }
-        let fault = catalog.faults.get_mut(call).and_then(VecDeque::pop_front);
-        match fault {
-            Some(Fault::LostRequest) => return None,
-            Some(Fault::LostReply) => {
-                drop(catalog.call(call, &body));
-                return None;
-            }
-            Some(Fault::LandsLate) => {
-                catalog.late.push((call.to_owned(), body));
-                return None;
-            }
-            Some(Fault::Refused(code, status)) => return Some((status, error(&code, "as told"))),
-            Some(Fault::DoneAndRefused(code, status)) => {
-                drop(catalog.call(call, &body));
-                return Some((status, error(&code, "as told")));
-            }
-            Some(Fault::ForeignParameter) => catalog.foreign_parameter(&body),
-            None => {}
-        }
-        Some(match catalog.call(call, &body) {
-            Ok(answer) => (200, answer),
-            Err((code, message)) => (400, error(code, &message)),
-        })
-    }
-}
-
-/// One request; `None` at the end of the connection.
-async fn read_request(
-    stream: &mut BufReader<TcpStream>,
-) -> std::io::Result<Option<(String, Value)>> {
-    let (mut call, mut length) = (String::new(), 0);
-    let mut line = String::new();
-    loop {
-        line.clear();
-        let read = tokio::time::timeout(Duration::from_secs(60), stream.read_line(&mut line));
-        if !matches!(read.await, Ok(Ok(bytes)) if bytes > 0) {
-            return Ok(None);
-        }
-        if line.trim().is_empty() {
-            break;
-        }
-        let Some((name, value)) = line.split_once(':') else { continue };
-        match name.to_lowercase().as_str() {
-            "x-amz-target" => {
-                call = value.trim().trim_start_matches("AWSGlue.").to_owned();
-            }
-            "content-length" => length = value.trim().parse().unwrap_or(0),
-            _ => {}
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await?;
-    Ok(Some((call, serde_json::from_slice(&body).unwrap_or(Value::Null))))
-}
-
-fn error(code: &str, message: &str) -> Value {
-    json!({ "__type": code, "message": message, "Message": message })
 }
 
 type Answer = Result<Value, (&'static str, String)>;
@@ -259,8 +104,43 @@ fn name_of<'v>(body: &'v Value, key: &str) -> Result<String, (&'static str, Stri
     Ok(name.to_lowercase())
 }
 
+impl Role for Catalog {
+    type Code = (&'static str, u16);
+
+    const HEADERS: &'static str = "content-type: application/x-amz-json-1.1\r\n";
+
+    fn call_of(request: &Request) -> &str {
+        request.header("x-amz-target").trim_start_matches("AWSGlue.")
+    }
+
+    fn call(&mut self, call: &str, request: &Request) -> Result<Value, Refusal<Self::Code>> {
+        let done = self.done(call, &request.json());
+        done.map_err(|(code, message)| ((code, 400), message))
+    }
+
+    /// A parameter is set.
+    fn foreign_change(&mut self, request: &Request) {
+        let body = request.json();
+        let (Ok(database), Ok(name)) =
+            (name_of(&body, "DatabaseName"), name_of(&body["TableInput"], "Name"))
+        else {
+            return;
+        };
+        let Ok(tables) = self.tables(&database) else { return };
+        if let Some(stored) = tables.get_mut(&name) {
+            stored.version += 1;
+            let version = stored.version.to_string();
+            stored.table["Parameters"]["touched"] = json!(version);
+        }
+    }
+
+    fn refused(((code, status), message): Refusal<Self::Code>) -> (u16, Value) {
+        (status, json!({ "__type": code, "message": message, "Message": message }))
+    }
+}
+
 impl Catalog {
-    fn call(&mut self, call: &str, body: &Value) -> Answer {
+    fn done(&mut self, call: &str, body: &Value) -> Answer {
         match call {
             "GetDatabase" => {
                 let name = name_of(body, "Name")?;
@@ -330,20 +210,6 @@ impl Catalog {
         stored.table = table;
         stored.version += 1;
         Ok(json!({}))
-    }
-
-    fn foreign_parameter(&mut self, body: &Value) {
-        let (Ok(database), Ok(name)) =
-            (name_of(body, "DatabaseName"), name_of(&body["TableInput"], "Name"))
-        else {
-            return;
-        };
-        let Ok(tables) = self.tables(&database) else { return };
-        if let Some(stored) = tables.get_mut(&name) {
-            stored.version += 1;
-            let version = stored.version.to_string();
-            stored.table["Parameters"]["touched"] = json!(version);
-        }
     }
 }
 

@@ -1,40 +1,20 @@
 //! A REST catalog in this process: strict, counted, and able to fail.
 //!
-//! It speaks HTTP on the loopback, so that the client and everything between is what runs in
-//! production. It knows tables as JSON alone (`table`): requirements and updates are checked and
-//! made by rules of its own, and metadata files are written where a catalog would write them.
+//! It knows tables as JSON alone (`table`): requirements and updates are checked and made by rules
+//! of its own, and metadata files are written where a catalog would write them.
 
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
 
 use super::{LoginOptions, Rest, RestOptions};
+use crate::catalog::double::{self, Double, Refusal, Request, Role};
 use table::Table;
 
-/// What goes wrong with one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// It takes effect and the connection ends without an answer.
-    LostReply,
-    /// It takes effect, and the connection ends amid the answer.
-    CutReply,
-    /// It has no effect and the connection ends without an answer.
-    LostRequest,
-    /// It is answered with a status, and has no effect.
-    Refused(u16),
-    /// It takes effect and is answered with a status.
-    DoneAndRefused(u16),
-    /// It is not answered, and takes effect right before the next request of its kind.
-    LandsLate,
-    /// Somebody sets a property of the table right before.
-    ForeignProperty,
-}
+/// What goes wrong with one request; a refusal has an HTTP status.
+pub type Fault = double::Fault<u16>;
 
 /// What the catalog is like.
 #[derive(Debug, Clone, Default)]
@@ -77,45 +57,26 @@ pub enum Staging {
     Forgotten,
 }
 
+/// What the catalog knows.
 #[derive(Debug, Default)]
-struct State {
+pub struct State {
     manners: Manners,
     namespaces: BTreeSet<String>,
     tables: BTreeMap<(String, String), Table>,
     /// Places of tables by their names.
     places: BTreeMap<String, String>,
-    counts: BTreeMap<String, u64>,
-    faults: BTreeMap<String, VecDeque<Fault>>,
-    /// Every commit meets a foreign property before it, so often.
-    busy: u32,
-    late: Vec<Request>,
     /// Number of the last token, and the requests it is yet good for.
     token: (u64, u32),
 }
 
-/// A request that has come.
-#[derive(Debug, Clone)]
-struct Request {
-    method: String,
-    path: String,
-    /// Of a listing.
-    page: String,
-    authorization: String,
-    body: Vec<u8>,
-}
-
-/// The double; it ends with the process or the runtime.
-#[derive(Debug, Clone)]
-pub struct RestDouble {
-    uri: String,
-    state: Arc<Mutex<State>>,
-}
+/// The double; its calls have the names of [`Role::call_of`] (`commit`, `load`).
+pub type RestDouble = Double<State>;
 
 /// Client id and secret of the tokens.
 pub const CLIENT: (&str, &str) = ("lakebed", "the secret");
 const PREFIX: &str = "/api/v1/lakes/one%2Ftwo/";
 
-type Reply = Result<Value, (u16, String)>;
+type Reply = Result<Value, Refusal<u16>>;
 
 fn refuse<T>(status: u16, message: impl Into<String>) -> Result<T, (u16, String)> {
     Err((status, message.into()))
@@ -127,25 +88,13 @@ impl RestDouble {
     /// # Panics
     /// When there is no port.
     pub async fn start(namespaces: &[&str], manners: Manners) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
         let namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
-        let state = State { manners, namespaces, ..State::default() };
-        let double =
-            Self { uri: format!("http://{address}/api"), state: Arc::new(Mutex::new(state)) };
-        let serving = double.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let double = serving.clone();
-                tokio::spawn(async move { drop(double.serve(stream).await) });
-            }
-        });
-        double
+        Self::play(State { manners, namespaces, ..State::default() }).await
     }
 
     /// Its address, without `/v1`.
-    pub fn uri(&self) -> &str {
-        &self.uri
+    pub fn uri(&self) -> String {
+        format!("{}/api", self.endpoint())
     }
 
     /// A catalog on it, with the login that it wants.
@@ -153,7 +102,7 @@ impl RestDouble {
     /// # Panics
     /// Never: its address is one.
     pub fn catalog(&self, options: RestOptions) -> Rest {
-        let login = match self.lock().manners.token_uses {
+        let login = match self.lock().role.manners.token_uses {
             None => LoginOptions::None,
             Some(_) => LoginOptions::OAuth2 {
                 token_uri: None,
@@ -163,34 +112,19 @@ impl RestDouble {
             },
         };
         let warehouse = Some("one/two".to_owned());
-        let uri = self.uri.clone();
+        let uri = self.uri();
         Rest::open(RestOptions { uri, warehouse, login, ..options }).expect("an address")
-    }
-
-    /// What goes wrong with the next requests of a kind (`commit`, `load`), in order.
-    pub fn push(&self, call: &str, fault: Fault) {
-        self.lock().faults.entry(call.to_owned()).or_default().push_back(fault);
-    }
-
-    /// Somebody sets a property right before each of the next so many commits.
-    pub fn keep_busy(&self, commits: u32) {
-        self.lock().busy = commits;
     }
 
     /// The place that a table of this name gets, where places are [`Places::Chosen`].
     pub fn choose(&self, name: &str, location: &str) {
-        self.lock().places.insert(name.to_owned(), location.to_owned());
-    }
-
-    /// Requests by kind since the last time it was asked.
-    pub fn take_counts(&self) -> BTreeMap<String, u64> {
-        std::mem::take(&mut self.lock().counts)
+        self.lock().role.places.insert(name.to_owned(), location.to_owned());
     }
 
     /// A table's metadata.
     pub fn metadata(&self, namespace: &str, name: &str) -> Option<Value> {
         let key = (namespace.to_owned(), name.to_owned());
-        self.lock().tables.get(&key).map(|table| table.metadata.clone())
+        self.lock().role.tables.get(&key).map(|table| table.metadata.clone())
     }
 
     /// Changes a table as another program would, by the updates of the specification.
@@ -199,138 +133,34 @@ impl RestDouble {
     /// When there is no such table, or it refuses.
     pub fn change(&self, namespace: &str, name: &str, updates: &Value) {
         let key = (namespace.to_owned(), name.to_owned());
-        let mut state = self.lock();
-        let table = state.tables.get_mut(&key).expect("the table");
+        let mut stage = self.lock();
+        let table = stage.role.tables.get_mut(&key).expect("the table");
         table.commit(&json!([]), updates).expect("taken");
     }
 
     /// Drops a table, and leaves its files.
     pub fn drop_table(&self, namespace: &str, name: &str) {
-        self.lock().tables.remove(&(namespace.to_owned(), name.to_owned()));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
-        let mut stream = BufReader::new(stream);
-        while let Some(request) = read_request(&mut stream).await? {
-            let Some((status, answer, cut)) = self.answer(request) else { return Ok(()) };
-            let body = answer.to_string();
-            let head = format!(
-                "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nretry-after: 0\r\n\
-                 content-length: {}\r\n\r\n",
-                body.len()
-            );
-            stream.write_all(head.as_bytes()).await?;
-            let sent = if cut { &body.as_bytes()[..body.len() / 2] } else { body.as_bytes() };
-            stream.write_all(sent).await?;
-            stream.flush().await?;
-            if cut {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Status, body, and whether the body breaks off; `None` where there is no answer.
-    fn answer(&self, request: Request) -> Option<(u16, Value, bool)> {
-        let mut state = self.lock();
-        let call = request.call();
-        *state.counts.entry(call.to_owned()).or_default() += 1;
-        let (now, later): (Vec<Request>, Vec<Request>) =
-            std::mem::take(&mut state.late).into_iter().partition(|late| late.call() == call);
-        state.late = later;
-        for late in now {
-            drop(state.call(&late));
-        }
-        if let Err((status, message)) = state.authorize(&request) {
-            return Some((status, error(status, &message), false));
-        }
-        if call == "commit" && state.busy > 0 {
-            state.busy -= 1;
-            state.foreign_property(&request);
-        }
-        let mut cut = false;
-        match state.faults.get_mut(call).and_then(VecDeque::pop_front) {
-            None => {}
-            Some(Fault::ForeignProperty) => state.foreign_property(&request),
-            Some(Fault::CutReply) => cut = true,
-            Some(Fault::LostRequest) => return None,
-            Some(Fault::LostReply) => {
-                drop(state.call(&request));
-                return None;
-            }
-            Some(Fault::LandsLate) => {
-                state.late.push(request);
-                return None;
-            }
-            Some(Fault::Refused(status)) => return Some((status, error(status, "as told"), false)),
-            Some(Fault::DoneAndRefused(status)) => {
-                drop(state.call(&request));
-                return Some((status, error(status, "as told"), false));
-            }
-        }
-        Some(match state.call(&request) {
-            Ok(answer) => (200, answer, cut),
-            Err((status, message)) => (status, error(status, &message), false),
-        })
+        self.lock().role.tables.remove(&(namespace.to_owned(), name.to_owned()));
     }
 }
 
-fn error(status: u16, message: &str) -> Value {
-    json!({ "error": { "message": message, "type": format!("As{status}"), "code": status } })
+/// Namespace and table that the path names.
+fn key_of(request: &Request) -> (String, String) {
+    let mut names = request.path.strip_prefix(PREFIX).unwrap_or_default().split('/').skip(1);
+    let namespace = names.next().unwrap_or_default().to_owned();
+    (namespace, names.nth(1).unwrap_or_default().to_owned())
 }
 
-/// One request; `None` at the end of the connection.
-async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
-    let mut request = Request {
-        method: String::new(),
-        path: String::new(),
-        page: String::new(),
-        authorization: String::new(),
-        body: vec![],
-    };
-    let mut length = 0;
-    let mut line = String::new();
-    loop {
-        line.clear();
-        let read = tokio::time::timeout(Duration::from_secs(60), stream.read_line(&mut line));
-        if !matches!(read.await, Ok(Ok(bytes)) if bytes > 0) {
-            return Ok(None);
-        }
-        if line.trim().is_empty() {
-            break;
-        }
-        if request.method.is_empty() {
-            let mut words = line.split_whitespace();
-            request.method = words.next().unwrap_or_default().to_owned();
-            let path = words.next().unwrap_or_default();
-            let path = path.strip_suffix("?snapshots=refs").unwrap_or(path);
-            let (path, page) = path.split_once("?pageToken=").unwrap_or((path, ""));
-            (request.path, request.page) = (path.to_owned(), page.to_owned());
-            continue;
-        }
-        let Some((name, value)) = line.split_once(':') else { continue };
-        match name.to_lowercase().as_str() {
-            "authorization" => request.authorization = value.trim().to_owned(),
-            "content-length" => length = value.trim().parse().unwrap_or(0),
-            _ => {}
-        }
-    }
-    request.body = vec![0; length];
-    stream.read_exact(&mut request.body).await?;
-    Ok(Some(request))
-}
+impl Role for State {
+    type Code = u16;
 
-impl Request {
-    /// What is asked, in a word.
-    fn call(&self) -> &'static str {
-        let place = self.path.strip_prefix(PREFIX).unwrap_or_default();
+    const HEADERS: &'static str = "content-type: application/json\r\nretry-after: 0\r\n";
+
+    fn call_of(request: &Request) -> &str {
+        let place = request.path.strip_prefix(PREFIX).unwrap_or_default();
         let depth = place.split('/').count();
-        match (self.method.as_str(), self.path.as_str(), depth) {
-            ("GET", "/api/v1/config?warehouse=one%2Ftwo", _) => "config",
+        match (request.method.as_str(), request.path.as_str(), depth) {
+            ("GET", "/api/v1/config", _) if request.query == "warehouse=one%2Ftwo" => "config",
             ("POST", "/api/v1/oauth/tokens", _) => "token",
             ("POST", _, 1) => "create_namespace",
             ("GET", _, 2) => "namespace",
@@ -342,34 +172,21 @@ impl Request {
         }
     }
 
-    /// Namespace and table that the path names.
-    fn key(&self) -> (String, String) {
-        let mut names = self.path.strip_prefix(PREFIX).unwrap_or_default().split('/').skip(1);
-        let namespace = names.next().unwrap_or_default().to_owned();
-        (namespace, names.nth(1).unwrap_or_default().to_owned())
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
-    }
-}
-
-impl State {
-    fn authorize(&mut self, request: &Request) -> Result<(), (u16, String)> {
-        if self.manners.token_uses.is_none() || request.call() == "token" {
+    fn admit(&mut self, call: &str, request: &Request) -> Result<(), Refusal<u16>> {
+        if self.manners.token_uses.is_none() || call == "token" {
             return Ok(());
         }
         let (number, uses) = self.token;
-        if request.authorization != format!("Bearer token{number}") || uses == 0 {
+        if request.header("authorization") != format!("Bearer token{number}") || uses == 0 {
             return refuse(401, "no token that is good");
         }
         self.token.1 -= 1;
         Ok(())
     }
 
-    fn call(&mut self, request: &Request) -> Reply {
-        let (namespace, name) = request.key();
-        match request.call() {
+    fn call(&mut self, call: &str, request: &Request) -> Reply {
+        let (namespace, name) = key_of(request);
+        match call {
             "config" => Ok(json!({
                 "defaults": {
                     "prefix": "elsewhere",
@@ -402,6 +219,23 @@ impl State {
         }
     }
 
+    /// A property is set.
+    fn foreign_change(&mut self, request: &Request) {
+        if let Some(table) = self.tables.get_mut(&key_of(request)) {
+            let touched = table.metadata["last-updated-ms"].to_string();
+            let updates =
+                json!([{ "action": "set-properties", "updates": { "touched": touched } }]);
+            drop(table.commit(&json!([]), &updates));
+        }
+    }
+
+    fn refused((status, message): Refusal<u16>) -> (u16, Value) {
+        let kind = format!("As{status}");
+        (status, json!({ "error": { "message": message, "type": kind, "code": status } }))
+    }
+}
+
+impl State {
     fn new_token(&mut self, body: &[u8]) -> Reply {
         let form: BTreeMap<String, String> =
             url::form_urlencoded::parse(body).into_owned().collect();
@@ -456,7 +290,7 @@ impl State {
 
     /// Two names a page.
     fn list(&self, namespace: &str, request: &Request) -> Reply {
-        let from: usize = request.page.parse().unwrap_or(0);
+        let from: usize = request.query.trim_start_matches("pageToken=").parse().unwrap_or(0);
         let names = self.tables.keys().filter(|(of, _)| of == namespace);
         let names: Vec<Value> =
             names.map(|(of, name)| json!({ "namespace": [of], "name": name })).collect();
@@ -490,14 +324,5 @@ impl State {
             (Some(table), false) => table.commit(requirements, updates)?,
         }
         Ok(self.tables[&key].shown())
-    }
-
-    fn foreign_property(&mut self, request: &Request) {
-        if let Some(table) = self.tables.get_mut(&request.key()) {
-            let touched = table.metadata["last-updated-ms"].to_string();
-            let updates =
-                json!([{ "action": "set-properties", "updates": { "touched": touched } }]);
-            drop(table.commit(&json!([]), &updates));
-        }
     }
 }

@@ -154,7 +154,7 @@ async fn glue_is_told_until_it_listens_and_no_batch_fails_for_it() {
     let factory = Factory::new();
     let table = Fixture::new(&factory);
     let glue = factory.glue().await;
-    glue.push("CreateTable", Fault::Refused("AccessDeniedException".to_owned(), 400));
+    glue.push("CreateTable", Fault::Refused(("AccessDeniedException", 400)));
     let mut log = table.create(&silver_schema()).await;
     assert_eq!(glue.table(DATABASE, TABLE), None);
     add(log.as_mut(), 0, "first", ColumnType::Text).await;
@@ -163,11 +163,11 @@ async fn glue_is_told_until_it_listens_and_no_batch_fails_for_it() {
     }
     factory.columns_when(|told| told.iter().any(|(name, _)| name == "first")).await;
 
-    let throttled = Fault::Refused("ThrottlingException".to_owned(), 400);
+    let throttled = Fault::Refused(("ThrottlingException", 400));
     let faults = [
         vec![throttled.clone(), throttled.clone(), throttled],
         vec![Fault::LostReply],
-        vec![Fault::ForeignParameter],
+        vec![Fault::Foreign],
     ];
     for (faults, n) in faults.into_iter().zip(1..) {
         for fault in faults {
