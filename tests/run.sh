@@ -31,6 +31,8 @@ RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --lib --examples --fe
   --locked --quiet
 
 step "unit, property and conformance tests"
+# Much of it waits for the disk, so that more of it at once than there are cores is quicker.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) * 2))}"
 cargo test --workspace --features failpoints --locked
 
 step "live tests"
