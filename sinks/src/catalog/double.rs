@@ -70,6 +70,8 @@ pub enum Fault<C> {
     LostReply,
     /// It takes effect, and the connection ends amid the answer.
     CutReply,
+    /// It takes effect, and nothing comes back on a connection that stays open.
+    Silence,
     /// It has no effect and the connection ends without an answer.
     LostRequest,
     /// It is refused, and has no effect.
@@ -86,6 +88,18 @@ pub enum Fault<C> {
 pub struct Double<R: Role> {
     address: SocketAddr,
     stage: Arc<Mutex<Stage<R>>>,
+}
+
+/// What comes back.
+enum Reply {
+    /// Status and body.
+    Told(u16, Value),
+    /// The same, and the body breaks off.
+    Cut(u16, Value),
+    /// The end of the connection.
+    End,
+    /// Nothing, for as long as the client waits.
+    Silence,
 }
 
 pub(super) struct Stage<R: Role> {
@@ -146,7 +160,13 @@ fn lock<R: Role>(stage: &Mutex<Stage<R>>) -> MutexGuard<'_, Stage<R>> {
 async fn serve<R: Role>(stream: TcpStream, stage: &Mutex<Stage<R>>) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(request) = Request::read(&mut stream).await? {
-        let Some((status, answer, cut)) = lock(stage).answer(request) else { return Ok(()) };
+        let reply = lock(stage).answer(request);
+        let (status, answer, cut) = match reply {
+            Reply::Told(status, answer) => (status, answer, false),
+            Reply::Cut(status, answer) => (status, answer, true),
+            Reply::End => return Ok(()),
+            Reply::Silence => return stream.read_to_end(&mut Vec::new()).await.map(drop),
+        };
         let body = answer.to_string();
         let length = body.len();
         let head = format!("HTTP/1.1 {status} X\r\n{}content-length: {length}\r\n\r\n", R::HEADERS);
@@ -162,8 +182,7 @@ async fn serve<R: Role>(stream: TcpStream, stage: &Mutex<Stage<R>>) -> std::io::
 }
 
 impl<R: Role> Stage<R> {
-    /// Status, body, and whether the body breaks off; `None` where there is no answer.
-    fn answer(&mut self, request: Request) -> Option<(u16, Value, bool)> {
+    fn answer(&mut self, request: Request) -> Reply {
         let call = R::call_of(&request);
         *self.counts.entry(call.to_owned()).or_default() += 1;
         for landing in self.late.extract_if(.., |late| R::call_of(late) == call) {
@@ -171,7 +190,7 @@ impl<R: Role> Stage<R> {
         }
         if let Err(refusal) = self.role.admit(call, &request) {
             let (status, body) = R::refused(refusal);
-            return Some((status, body, false));
+            return Reply::Told(status, body);
         }
         let fault = self.faults.get_mut(call).and_then(VecDeque::pop_front);
         if matches!(fault, Some(Fault::Foreign)) {
@@ -188,16 +207,20 @@ impl<R: Role> Stage<R> {
             }
             Some(Fault::LostReply) => {
                 drop(done());
-                return None;
+                return Reply::End;
             }
-            Some(Fault::LostRequest) => return None,
+            Some(Fault::Silence) => {
+                drop(done());
+                return Reply::Silence;
+            }
+            Some(Fault::LostRequest) => return Reply::End,
             Some(Fault::LandsLate) => {
                 self.late.push(request);
-                return None;
+                return Reply::End;
             }
         };
         let (status, body) = told.map_or_else(R::refused, |answer| (200, answer));
-        Some((status, body, cut))
+        if cut { Reply::Cut(status, body) } else { Reply::Told(status, body) }
     }
 }
 

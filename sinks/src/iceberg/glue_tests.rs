@@ -192,6 +192,7 @@ async fn a_commit_is_one_look_up_and_one_update() {
     assert_eq!((counts.puts, counts.gets, counts.lists, counts.heads), (2, 0, 0, 0), "{counts:?}");
     let calls = [("GetTable".to_owned(), 1), ("UpdateTable".to_owned(), 1)];
     assert_eq!(glue.take_counts(), BTreeMap::from(calls));
+    assert_eq!(glue.archived(DATABASE, &name(&table.storage)), 0, "Glue limits their number");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -228,6 +229,26 @@ async fn each_answer_of_glue_has_its_outcome() {
         assert!(attempts <= 2, "{fault:?} took {attempts} attempts");
         assert_eq!(silver.head().version, before + 1, "{fault:?} is one version, not two");
     }
+}
+
+/// Nothing but our own time-out ends the wait for an answer that does not come.
+#[tokio::test]
+async fn a_catalog_that_falls_silent_is_not_waited_for() {
+    let mut factory = Factory::new();
+    factory.options.timeout = Duration::from_millis(500);
+    let table = Fixture::new(&factory);
+    let mut silver = table.silver_on(table.create(&silver_schema()).await).await;
+    let glue = factory.glue().await;
+    for (call, id) in [("UpdateTable", 0), ("GetTable", 1)] {
+        glue.push(call, Fault::Silence);
+        let before = silver.head().version;
+
+        let settled = commit(&mut silver, batch(id, &[(id, Some("written once"))]));
+        tokio::time::timeout(Duration::from_secs(30), settled).await.expect("goes on");
+
+        assert_eq!(silver.head().version, before + 1, "{call}: one version, not two");
+    }
+    assert_eq!(table.names().await, expected(&[(0, "written once"), (1, "written once")]));
 }
 
 #[tokio::test]

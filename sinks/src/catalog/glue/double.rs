@@ -23,6 +23,8 @@ pub struct Catalog {
 struct Stored {
     table: Map<String, Value>,
     version: u64,
+    /// Versions that are kept besides: updates that did not say `SkipArchive`.
+    archived: u64,
 }
 
 /// The double; its calls are Glue's (`UpdateTable`).
@@ -59,6 +61,13 @@ impl GlueDouble {
         let stage = self.lock();
         let stored = stage.role.databases.get(database)?.get(name)?;
         Some(shown(database, stored))
+    }
+
+    /// How many older versions of a table's entry are kept; their number is limited.
+    pub fn archived(&self, database: &str, name: &str) -> u64 {
+        let stage = self.lock();
+        let tables = stage.role.databases.get(database);
+        tables.and_then(|tables| tables.get(name)).map_or(0, |stored| stored.archived)
     }
 
     /// Changes a table as another program would, by `edit` of its input.
@@ -100,6 +109,9 @@ fn name_of<'v>(body: &'v Value, key: &str) -> Result<String, (&'static str, Stri
     let name: &'v str = body[key].as_str().unwrap_or_default();
     if name.is_empty() || name.len() > 255 {
         return Err(("InvalidInputException", format!("{key} has 1 to 255 characters")));
+    }
+    if name.chars().any(|c| c.is_control() && c != '\t') {
+        return Err(("InvalidInputException", format!("{key} is one line of text")));
     }
     Ok(name.to_lowercase())
 }
@@ -175,7 +187,7 @@ impl Catalog {
                 if tables.contains_key(&name) {
                     return refuse("AlreadyExistsException", "Table already exists.");
                 }
-                tables.insert(name, Stored { table, version: 0 });
+                tables.insert(name, Stored { table, version: 0, archived: 0 });
                 Ok(json!({}))
             }
             "UpdateTable" => self.update(body),
@@ -209,6 +221,7 @@ impl Catalog {
         // The entry is replaced: what the input does not have is gone.
         stored.table = table;
         stored.version += 1;
+        stored.archived += u64::from(body["SkipArchive"] != true);
         Ok(json!({}))
     }
 }
@@ -218,6 +231,10 @@ fn checked_input(input: &Value) -> Result<Map<String, Value>, (&'static str, Str
     let name = name_of(input, "Name")?;
     let invalid = |message: String| Err(("InvalidInputException", message));
     let Value::Object(input) = input else { return invalid("no TableInput".to_owned()) };
+    let description = input.get("Description").and_then(Value::as_str).unwrap_or_default();
+    if description.chars().count() > 2048 {
+        return invalid("Description has at most 2048 characters".to_owned());
+    }
     let descriptor = &input.get("StorageDescriptor").cloned().unwrap_or(Value::Null);
     if descriptor["Location"].as_str().unwrap_or_default().len() > 2056 {
         return invalid("Location has at most 2056 characters".to_owned());
@@ -247,3 +264,6 @@ fn checked_input(input: &Value) -> Result<Map<String, Value>, (&'static str, Str
     kept.insert("Name".to_owned(), json!(name));
     Ok(kept)
 }
+
+#[cfg(test)]
+mod tests;

@@ -178,6 +178,7 @@ async fn glue_is_told_until_it_listens_and_no_batch_fails_for_it() {
         factory.columns_when(|told| told.iter().any(|(told, _)| *told == name)).await;
     }
     assert!(factory.entry().await["Parameters"]["touched"].is_string(), "theirs survives");
+    assert_eq!(glue.archived(DATABASE, TABLE), 0, "Glue limits their number");
 }
 
 /// A process that has not been heard for a while tries again to tell what it knew.

@@ -178,7 +178,7 @@ async fn another_format_version_is_refused() {
 async fn a_copied_table_is_refused() {
     let table = Fixture::new(&Factory);
     drop(log(&table).await);
-    let elsewhere = Fixture::new(&Factory);
+    let elsewhere = Fixture::new(&Factory).for_nobody();
     let v1 = "metadata/v1.metadata.json";
     let bytes = table.storage.get(v1).await.expect("reads").expect("is there");
     elsewhere.storage.put(v1, bytes).await.expect("puts");
