@@ -131,6 +131,7 @@ impl IcebergLog {
         frozen: bool,
     ) -> Result<Self> {
         let state = state::load(&storage, &pointer, located, &options.sink_id, None).await?;
+        state::check_location(&state.metadata, &storage)?;
         Ok(Self {
             pointer,
             storage,
@@ -273,6 +274,7 @@ impl TableLog for IcebergLog {
                 self.storage.location()
             )));
         }
+        state::check_location(&state.metadata, &self.storage)?;
         self.state = state;
         self.verified = verified;
         forget(&mut self.remembered, &self.state);

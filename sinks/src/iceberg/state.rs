@@ -150,7 +150,6 @@ pub(super) async fn load(
     let uri = storage.uri(&located.path);
     let bytes = pointer.read(storage, &located).await?;
     let (metadata, pinned) = metadata::decode(&uri, &bytes)?;
-    check_location(&metadata, storage)?;
     let reader = Reader::new(storage, metadata.location());
     let manifests = match metadata.current_snapshot() {
         Some(snapshot) => reader.manifest_list(snapshot.manifest_list()).await?,
