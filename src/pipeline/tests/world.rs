@@ -10,6 +10,7 @@ use futures::{FutureExt, TryStreamExt};
 use lakebed_schemas::config::ResolvedConfig;
 use lakebed_schemas::position::TopicPartition;
 use lakebed_schemas::value::Value;
+use lakebed_sinks::conformance::taken::athena_takes_every_table;
 use lakebed_sinks::log::Head;
 use lakebed_sinks::table::arrow_values::value_at;
 use lakebed_sinks::table::reader;
@@ -255,10 +256,16 @@ impl World {
         decision.await.expect("a decision")
     }
 
-    /// Stops as SIGTERM does.
+    /// Stops as SIGTERM does. What it leaves are tables that Athena takes, unless one has halted: the
+    /// test may have broken it.
     pub(super) async fn stop(self) -> RunEnd {
         let _ = self.stop.send(());
-        self.run.await.expect("the pipeline ends")
+        let end = self.run.await.expect("the pipeline ends");
+        if !matches!(end, RunEnd::Halted(_)) {
+            let lake = tables::open_lake(&self.config).await.expect("lake");
+            athena_takes_every_table(&lake.storage, usize::MAX).await;
+        }
+        end
     }
 
     /// Ends as by `kill -9`, wherever it is.
