@@ -2,6 +2,7 @@
 
 import json
 
+from parts import Kafka, topics
 from parts.topics import Record
 
 # Stands in every value; nothing that Lakebed prints may have it.
@@ -32,6 +33,14 @@ def record(
     identity = {key: row[key]}
     value = event(identity, None if op == "d" else row, op, number)
     return Record(topic, partition, number, None, text(identity), value)
+
+
+def send(kafka: Kafka, unique: str, start: int, changes: list[tuple[dict, str]]) -> None:
+    """``changes``, each a row and its operation, numbered from ``start``, to the topic of a test's
+    one table ``t``."""
+    topic = f"{unique}.public.t"
+    made = [record(topic, n, row, op) for n, (row, op) in enumerate(changes, start)]
+    topics.produce(kafka, made)
 
 
 def text(value: object) -> bytes:

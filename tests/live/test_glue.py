@@ -1,10 +1,11 @@
 """Tables in Glue and S3 (ministack, through the real SDKs), in both modes: made, committed and shown as
 others expect; what others do to them in between stays."""
 
-import records
 import tables
 from parts import topics
 from readers import with_deltalake, with_duckdb, with_pyiceberg
+from readers.rows import by_id
+from records import send
 from tables import Entry
 
 # The same rows in both modes.
@@ -31,18 +32,8 @@ def in_both_modes(config):
     return config
 
 
-def send(kafka, unique, start, changes):
-    topic = f"{unique}.public.t"
-    made = [records.record(topic, n, row, op) for n, (row, op) in enumerate(changes, start)]
-    topics.produce(kafka, made)
-
-
 def entry(s3, unique, layer, name="t"):
     return s3.client("glue").get_table(DatabaseName=f"{unique}_{layer}", Name=name)["Table"]
-
-
-def by_id(rows, *columns):
-    return {row["id"]: tuple(row.get(column) for column in columns) for row in rows}
 
 
 def test_a_missing_database_is_named_and_made_on_request(lakebed, kafka, s3, unique):

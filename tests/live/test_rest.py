@@ -10,6 +10,8 @@ from parts import topics
 from parts.faults import LOST_REPLY, LOST_REQUEST, PASS, Answer, Scripted
 from parts.run_dir import part_dir
 from readers import with_duckdb, with_pyiceberg
+from readers.rows import by_id
+from records import send
 from tables import Entry
 
 
@@ -29,16 +31,6 @@ def config_of(kafka, catalog, unique, **settings):
     layers = {layer: {"database": f"{unique}_{layer}"} for layer in ("bronze", "silver")}
     config["lake"] |= {"catalog": catalog.lakebed_config() | settings, **layers}
     return config
-
-
-def send(kafka, unique, start, changes):
-    topic = f"{unique}.public.t"
-    made = [records.record(topic, n, row, op) for n, (row, op) in enumerate(changes, start)]
-    topics.produce(kafka, made)
-
-
-def by_id(rows, *columns):
-    return {row["id"]: tuple(row.get(column) for column in columns) for row in rows}
 
 
 def test_what_is_missing_in_the_catalog_is_named(lakebed, kafka, rest_on_disk, unique):

@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
-import records
 import tables
 from parts import topics
 from parts.faults import LOST_REPLY, LOST_REQUEST, Answer
 from parts.s3_tables import TableBucket
 from readers import with_pyiceberg
+from readers.rows import by_id
+from records import send
 from tables import Entry
 
 TESTS = Path(__file__).parents[1]
@@ -31,16 +32,6 @@ def config_of(kafka, bucket, unique):
 def reach(config, bucket, endpoint):
     config["lake"]["catalog"] = bucket.catalog_config(endpoint)
     config["lake"]["s3"]["endpoint"] = endpoint
-
-
-def send(kafka, unique, start, changes):
-    topic = f"{unique}.public.t"
-    made = [records.record(topic, n, row, op) for n, (row, op) in enumerate(changes, start)]
-    topics.produce(kafka, made)
-
-
-def by_id(rows, *columns):
-    return {row["id"]: tuple(row.get(column) for column in columns) for row in rows}
 
 
 def test_tables_lie_where_s3_tables_puts_them(lakebed, kafka, s3, spark, unique):

@@ -49,6 +49,11 @@ def from_arrow(table: pa.Table) -> list[Row]:
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
+def by_id(rows: list[Row], *columns: str) -> dict[object, tuple]:
+    """These columns of each row by its ``id``; None where a row has no such column."""
+    return {row["id"]: tuple(row.get(column) for column in columns) for row in rows}
+
+
 def _values(array: pa.Array) -> list:
     if isinstance(array, pa.ChunkedArray):  # combine_chunks keeps it for an empty column
         return [value for chunk in array.chunks for value in _values(chunk)]
