@@ -88,6 +88,7 @@ mod tests {
         assert_eq!(column_name("_CDC_mine", |_| false), "_cdc_mine__2");
         assert_eq!(column_name("_Partition", |_| false), "_partition__2");
     }
+
     #[test]
     fn long_names_are_cut_to_what_catalogs_take_and_stay_apart() {
         let free = |_: &str| false;

@@ -58,7 +58,7 @@ pub struct Request {
     /// After the question mark.
     pub query: String,
     /// By name in lower case.
-    headers: BTreeMap<String, String>,
+    pub(crate) headers: BTreeMap<String, String>,
     /// Whatever it is.
     pub body: Vec<u8>,
 }
@@ -226,7 +226,7 @@ impl<R: Role> Stage<R> {
 
 impl Request {
     /// The next one; `None` at the end of the connection.
-    async fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<Self>> {
+    pub(crate) async fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<Self>> {
         let mut request = Self::default();
         let mut line = String::new();
         loop {

@@ -12,16 +12,11 @@ use crate::storage::Storage;
 /// When one cannot be read, or breaks a rule.
 pub async fn athena_takes_every_table(lake: &Storage, files_max: usize) -> usize {
     let mut count = 0;
-    for database in folders(lake).await {
-        for name in folders(&lake.child(&database)).await {
+    for database in lake.folders().await.expect("lists") {
+        for name in lake.child(&database).folders().await.expect("lists") {
             let storage = lake.child(&format!("{database}/{name}"));
-            let inside = folders(&storage).await;
-            let has = |log: &str| inside.iter().any(|folder| folder == log);
-            let format = match (has("metadata"), has("_delta_log")) {
-                (true, false) => Format::Iceberg,
-                (false, true) => Format::Delta,
-                (false, false) => continue,
-                (true, true) => panic!("`{}` holds two tables", storage.location()),
+            let Some(format) = Format::at(&storage).await.expect("one table at most") else {
+                continue;
             };
             let report = inspect(&storage, format, &Entry::Filesystem, files_max).await;
             let report = report.expect("the table can be read");
@@ -30,10 +25,4 @@ pub async fn athena_takes_every_table(lake: &Storage, files_max: usize) -> usize
         }
     }
     count
-}
-
-async fn folders(storage: &Storage) -> Vec<String> {
-    let listed = storage.object_store().list_with_delimiter(None).await.expect("lists");
-    let name = |path: &object_store::path::Path| path.filename().map(str::to_owned);
-    listed.common_prefixes.iter().filter_map(name).collect()
 }

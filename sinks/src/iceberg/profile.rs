@@ -8,10 +8,10 @@ use iceberg::spec::{DataContentType, DataFileFormat, ManifestEntryRef};
 
 use super::manifests::{decode_list, decode_manifest};
 use super::pointer::Pointer;
-use super::state::{Reader, normal};
+use super::state::Reader;
 use crate::catalog::Entry;
 use crate::profile::{DeadRows, File, Found, Rule, TypeWords};
-use crate::storage::Storage;
+use crate::storage::{Storage, normal};
 use crate::{Error, Result};
 
 const TYPES: [&str; 10] = [

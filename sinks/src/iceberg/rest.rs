@@ -16,10 +16,10 @@ use serde_json::{Value as Json, json};
 
 use super::metadata::{self, MAIN};
 use super::pointer::{Answered, Located, Step, Swapped};
-use super::state::{Reader, check_location, normal};
+use super::state::{Reader, check_location};
 use super::{filesystem, glue, progress, updates};
 use crate::catalog::rest::{Changed, Loaded, RestTable};
-use crate::storage::Storage;
+use crate::storage::{Storage, normal};
 use crate::{Error, ErrorKind, Result};
 
 const FOLDER: &str = "metadata";

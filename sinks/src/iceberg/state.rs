@@ -20,7 +20,7 @@ use super::manifests::{decode_list, decode_manifest, live_files};
 use super::pointer::{Located, Pointer};
 use super::{metadata, partition_spec, position_deletes, progress};
 use crate::log::{DataFile, Head, LiveFile, memos_among};
-use crate::storage::Storage;
+use crate::storage::{Storage, normal};
 use crate::table::file_name;
 use crate::{Error, Result};
 
@@ -121,19 +121,6 @@ impl<'a> Reader<'a> {
     pub(super) async fn manifest(&self, manifest: &ManifestFile) -> Result<Vec<ManifestEntryRef>> {
         decode_manifest(manifest, self.get(&manifest.manifest_path).await?).await
     }
-}
-
-/// Different spellings of one place: `file:/a`, `file:///a`; `s3a://b`, `s3://b`.
-pub(super) fn normal(uri: &str) -> String {
-    if let Some(path) = uri.strip_prefix("file:") {
-        return format!("file:///{}", path.trim_start_matches('/'));
-    }
-    for scheme in ["s3a://", "s3n://"] {
-        if let Some(rest) = uri.strip_prefix(scheme) {
-            return format!("s3://{rest}");
-        }
-    }
-    uri.to_owned()
 }
 
 /// Reads the version at `located`, going on from `base` where that saves reads.

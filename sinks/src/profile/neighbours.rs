@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Broken, Report, Rule};
+use crate::storage::normal;
 
 /// Which of these tables lie at one place, or inside of each other: what cleans up one would take
 /// the other's files. One finding for each of both, by the table's index.
@@ -35,12 +36,7 @@ pub fn shared_locations(reports: &[Report]) -> Vec<(usize, Broken)> {
 
 /// A location as a folder, however it is spelled.
 fn folder(location: &str) -> String {
-    let plain = location.trim_end_matches('/');
-    let spelled = ["s3a://", "s3n://"].iter().find_map(|scheme| plain.strip_prefix(scheme));
-    match spelled {
-        Some(rest) => format!("s3://{rest}/"),
-        None => format!("{plain}/"),
-    }
+    format!("{}/", normal(location).trim_end_matches('/'))
 }
 
 #[cfg(test)]

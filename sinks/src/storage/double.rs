@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Encryption, S3Options, Storage};
 use crate::aws::{Aws, AwsOptions};
+use crate::catalog::double::Request;
 
 /// What goes wrong with one request.
 #[derive(Debug, Clone, Copy)]
@@ -28,12 +29,20 @@ pub(crate) enum Fault {
 pub(crate) struct Asked {
     /// By S3's name for it: `PutObject`.
     pub(crate) what: &'static str,
-    /// With what follows the question mark.
-    pub(crate) path: String,
+    path: String,
+    query: String,
     /// By name in lower case.
     pub(crate) headers: BTreeMap<String, String>,
     method: String,
     body: Vec<u8>,
+}
+
+impl From<Request> for Asked {
+    fn from(request: Request) -> Self {
+        let what = name_of(&request.method, &request.query);
+        let Request { method, path, query, headers, body } = request;
+        Self { what, path, query, headers, method, body }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -121,7 +130,8 @@ impl S3Double {
 
     async fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
         let mut stream = BufReader::new(stream);
-        while let Some(asked) = read(&mut stream).await? {
+        while let Some(request) = Request::read(&mut stream).await? {
+            let asked = Asked::from(request);
             let is_head = asked.method == "HEAD";
             let Some((status, body)) = self.lock().answer(asked) else { return Ok(()) };
             let length = body.len();
@@ -170,9 +180,9 @@ impl Kept {
     }
 
     fn done(&mut self, asked: Asked) -> (u16, Vec<u8>) {
-        let (key, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
+        let key = asked.path.as_str();
         let of_query = |name: &str| {
-            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            let mut pairs = asked.query.split('&').filter_map(|pair| pair.split_once('='));
             pairs.find(|(found, _)| *found == name).map_or("", |(_, value)| value)
         };
         let upload = of_query("uploadId");
@@ -223,8 +233,7 @@ impl Kept {
     }
 }
 
-fn name_of(method: &str, path: &str) -> &'static str {
-    let (_, query) = path.split_once('?').unwrap_or_default();
+fn name_of(method: &str, query: &str) -> &'static str {
     match (method, query.contains("uploadId=")) {
         ("PUT", false) => "PutObject",
         ("PUT", true) => "UploadPart",
@@ -234,31 +243,4 @@ fn name_of(method: &str, path: &str) -> &'static str {
         ("DELETE", true) => "AbortMultipartUpload",
         _ => "another",
     }
-}
-
-/// One request; `None` at the end of the connection.
-async fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<Asked>> {
-    let mut asked = Asked::default();
-    let mut line = String::new();
-    loop {
-        line.clear();
-        if stream.read_line(&mut line).await? == 0 {
-            return Ok(None);
-        }
-        if line.trim().is_empty() {
-            break;
-        }
-        if asked.method.is_empty() {
-            let mut words = line.split_whitespace().map(str::to_owned);
-            asked.method = words.next().unwrap_or_default();
-            asked.path = words.next().unwrap_or_default();
-        } else if let Some((name, value)) = line.split_once(':') {
-            asked.headers.insert(name.to_lowercase(), value.trim().to_owned());
-        }
-    }
-    asked.what = name_of(&asked.method, &asked.path);
-    let length = asked.headers.get("content-length").and_then(|length| length.parse().ok());
-    asked.body = vec![0; length.unwrap_or(0)];
-    stream.read_exact(&mut asked.body).await?;
-    Ok(Some(asked))
 }

@@ -485,5 +485,18 @@ impl Storage {
     }
 }
 
+/// One spelling of a place that has several: `file:/a`, `file:///a`; `s3a://b`, `s3://b`.
+pub(crate) fn normal(uri: &str) -> String {
+    if let Some(path) = uri.strip_prefix("file:") {
+        return format!("file:///{}", path.trim_start_matches('/'));
+    }
+    for scheme in ["s3a://", "s3n://"] {
+        if let Some(rest) = uri.strip_prefix(scheme) {
+            return format!("s3://{rest}");
+        }
+    }
+    uri.to_owned()
+}
+
 #[cfg(test)]
 mod tests;
